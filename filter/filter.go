@@ -1,0 +1,87 @@
+// Package filter holds the contracts of listener, network and HTTP filters and of access loggers: what an extension implements,
+// what it is given, and nothing that knows a particular extension.
+package filter
+
+import (
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/outrigger-proxy/outrigger/cluster"
+	"github.com/outrigger-proxy/outrigger/internal/drain"
+	"github.com/outrigger-proxy/outrigger/internal/extension"
+	"github.com/outrigger-proxy/outrigger/internal/fiber"
+	"github.com/outrigger-proxy/outrigger/internal/log"
+	"github.com/outrigger-proxy/outrigger/internal/logfile"
+	"github.com/outrigger-proxy/outrigger/internal/runtime"
+	"github.com/outrigger-proxy/outrigger/internal/stats"
+	"github.com/outrigger-proxy/outrigger/internal/stream"
+)
+
+// Status is what a hook answers.
+type Status uint8
+
+// The statuses. There are no others: a filter that must wait, waits.
+const (
+	Continue Status = iota
+	Stop
+)
+
+// Process is what all factories of one process share.
+type Process struct {
+	Workers    []*fiber.Worker
+	Clusters   *cluster.Manager
+	Stats      *stats.Store
+	Runtime    *runtime.Loader
+	Logs       *log.Set
+	Files      *logfile.Set
+	Extensions *Extensions
+	Node       Node
+}
+
+// Node is the identity of this proxy (envoy.config.core.v3.Node), as far as filters speak of it.
+type Node struct {
+	ID, Cluster           string
+	Region, Zone, Subzone string
+	Metadata              stream.Metadata
+}
+
+// Env is the place that a factory builds for.
+type Env struct {
+	*Process
+	// Listener is what the filter is a part of.
+	Listener *Listener
+	// Slots counts the slots of the HTTP chain under construction; NewSlot takes the next one.
+	Slots *int
+	// Name is the configured name of the filter: per-route configuration is found by it.
+	Name string
+}
+
+// Listener is what filters know of their listener.
+type Listener struct {
+	Name     string
+	Address  stream.Address
+	Inbound  bool // traffic_direction
+	Outbound bool
+	Metadata stream.Metadata
+	Scope    stats.Scope // listener.<address>.
+	Drain    *drain.Drain
+	Workers  int
+}
+
+// Extensions are the tables of one process: message type -> factory. cmd fills them from filter/all.
+type Extensions struct {
+	Listener  extension.Registry[ListenerFilter, Env]
+	Network   extension.Registry[any, Env] // builds a Network, a Wrapper or a Terminal
+	HTTP      extension.Registry[any, Env] // builds a value with any of the hooks, or an HTTPTerminal
+	PerRoute  extension.Registry[any, Env] // typed_per_filter_config
+	Log       extension.Registry[AccessLog, Env]
+	LogFilter extension.Registry[LogFilter, Env]
+}
+
+// AccessLog is told of a stream or of a connection when it has ended. It runs on the worker and must not wait.
+type AccessLog interface{ Log(s *stream.Stream) }
+
+// LogFilter says whether an access log wants to hear of s.
+type LogFilter interface{ Keep(s *stream.Stream) bool }
+
+// Any is a typed configuration.
+type Any = anypb.Any

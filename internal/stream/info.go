@@ -1,0 +1,150 @@
+package stream
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/outrigger-proxy/outrigger/internal/fiber"
+)
+
+// Protocol is the version of HTTP that a stream speaks.
+type Protocol uint8
+
+// The protocols; NoProtocol is a plain TCP connection.
+const (
+	NoProtocol Protocol = iota
+	HTTP10
+	HTTP11
+	HTTP2
+)
+
+var protocolNames = [...]string{"", "HTTP/1.0", "HTTP/1.1", "HTTP/2"}
+
+// String returns the name as an access log prints it; empty for NoProtocol.
+func (p Protocol) String() string { return protocolNames[p] }
+
+// Address is where one end of a connection is: an IP address and port, or the path of a unix socket.
+type Address struct {
+	netip.AddrPort
+	Path string // of a unix socket; empty for IP
+}
+
+// String formats the address as Envoy does; empty for the zero Address.
+func (a Address) String() string {
+	switch {
+	case a.Path != "":
+		return a.Path
+	case a.IsValid():
+		return a.AddrPort.String()
+	}
+	return ""
+}
+
+// Metadata is the dynamic metadata of a stream or the static metadata of a resource: filter namespace -> key -> value, the
+// values being what encoding/json would decode (envoy.config.core.v3.Metadata).
+type Metadata map[string]map[string]any
+
+// Set stores value under namespace and key, making what is missing.
+func (m *Metadata) Set(namespace, key string, value any) {
+	if *m == nil {
+		*m = Metadata{}
+	}
+	ns := (*m)[namespace]
+	if ns == nil {
+		ns = map[string]any{}
+		(*m)[namespace] = ns
+	}
+	ns[key] = value
+}
+
+// FilterState holds objects that filters share along a connection or a stream (Envoy: FilterState).
+// An object that has a String method is printed by %FILTER_STATE(key:PLAIN)%, one that encoding/json knows by :TYPED.
+type FilterState map[string]any
+
+// TLSInfo is what is known of the peer of a TLS connection; nil where a connection is plain.
+type TLSInfo interface {
+	Version() string     // "TLSv1.3"
+	Cipher() string      // IANA or OpenSSL name as Envoy prints it
+	ServerName() string  // SNI
+	ALPN() string        // negotiated protocol
+	PeerSubject() string // RFC 2253; empty without a peer certificate
+	PeerURISANs() []string
+	PeerDNSSANs() []string
+	LocalURISANs() []string
+	LocalSubject() string
+	PeerFingerprint() string // SHA-256 of the peer certificate in hex
+}
+
+// Conn is what is known of a downstream connection; it is shared by all of its streams.
+type Conn struct {
+	ID                 uint64
+	Start              fiber.Time
+	Local, Remote      Address // after original-destination, PROXY protocol or x-forwarded-for have had their say
+	DirectLocal        Address // of the socket itself
+	DirectRemote       Address
+	ServerName         string   // SNI that the client asked for (by the tls_inspector or the handshake)
+	ALPN               []string // that the client offered
+	TLS                TLSInfo
+	FilterChain        string // name of the filter chain
+	TransportFailure   string // why the transport socket failed, in words
+	TerminationDetails string // why we ended the connection, in Envoy's words
+	Metadata           Metadata
+	State              FilterState // lives as long as the connection
+	JA3, JA4           string
+	BytesIn, BytesOut  int64 // on the wire, for TCP logs
+}
+
+// Upstream is what is known of the last attempt at an upstream host.
+type Upstream struct {
+	Cluster             string // name
+	ClusterAlt          string // observability name (alt_stat_name or name)
+	Host                Address
+	HostName            string // endpoint hostname
+	Local               Address
+	TLS                 TLSInfo
+	Protocol            Protocol
+	Attempts            int
+	Failure             string // transport failure in words
+	HostMetadata        Metadata
+	ClusterMetadata     Metadata
+	Start               fiber.Time // the attempt began
+	Connected           fiber.Time // the connection was there (its Start when it was pooled)
+	ConnStart           fiber.Time // of the connect; zero when pooled
+	FirstTx, LastTx     fiber.Time // first and last byte of the request went out
+	FirstRx, LastRx     fiber.Time // first and last byte of the response came in
+	BytesOut, BytesIn   int64      // on the wire
+	HeaderOut, HeaderIn int64      // of the heads, on the wire
+	ConnID              uint64
+}
+
+// Info is what is known of a stream, or of a TCP connection that is proxied: access logs, the substitution formatter, policies
+// and statistics read it (Envoy: StreamInfo). A zero time says that it has not come to that.
+type Info struct {
+	Conn     *Conn
+	Protocol Protocol
+	Upstream Upstream
+
+	Start                   fiber.Time // first byte of the head
+	StartWall               time.Time
+	RequestEnd              fiber.Time // last byte of the request came in
+	ResponseStart           fiber.Time // first byte of the response went out
+	ResponseEnd             fiber.Time // last byte of the response went out
+	End                     fiber.Time
+	BytesIn, BytesOut       int64 // of the bodies
+	HeaderIn, HeaderOut     int64 // of the heads, on the wire
+	WireIn, WireOut         int64
+	Status                  int    // 0: no response was sent
+	Details                 string // response code details
+	Flags                   Flags
+	Route, VirtualHost      string // names
+	VirtualCluster          string
+	RouteMetadata           Metadata
+	RequestID               string
+	Method, Path, Authority string // as they came; Path after normalisation
+	Scheme                  string
+	Metadata                Metadata
+	State                   FilterState // lives as long as the stream
+	ConnectionTermination   string
+	HealthCheck             bool // answered by the health_check filter: logs may leave it out
+	Internal                bool // request from inside (x-envoy-internal)
+}
