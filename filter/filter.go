@@ -71,6 +71,7 @@ type Listener struct {
 type Extensions struct {
 	Listener  extension.Registry[ListenerFilter, Env]
 	Network   extension.Registry[any, Env] // builds a Network, a Wrapper or a Terminal
+	Transport extension.Registry[DownstreamTransport, Env]
 	HTTP      extension.Registry[any, Env] // builds a value with any of the hooks, or an HTTPTerminal
 	PerRoute  extension.Registry[any, Env] // typed_per_filter_config
 	Log       extension.Registry[AccessLog, Env]

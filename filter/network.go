@@ -27,8 +27,30 @@ type Conn struct {
 	fiber.Conn
 	Worker *fiber.Worker
 	Info   *stream.Conn
+	// Stream is what is known of the connection as a whole, for access logs; nil unless somebody logs it. Record makes it.
+	Stream *stream.Stream
+	// Drop is set by a terminal that leaves the connection to the loop (OnIdle): the listener calls it, on the worker, when the
+	// connection must end, such as at the end of the drain time. Nil: the connection is closed, which a fiber that reads from it sees.
+	Drop func()
 	// Ended is called by the terminal, once, when it has closed the connection.
 	Ended func()
+}
+
+// Record returns c.Stream, which it makes first if nobody did: a terminal that has access loggers of its own.
+func (c *Conn) Record() *stream.Stream {
+	if c.Stream == nil {
+		c.Stream = &stream.Stream{}
+		c.Stream.Reset(c.Worker, c.Info)
+		c.Stream.Info.Start = c.Info.Start
+	}
+	return c.Stream
+}
+
+// DownstreamTransport is the downstream side of a transport socket (envoy.config.core.v3.TransportSocket of a filter chain).
+type DownstreamTransport interface {
+	// Accept makes of the accepted connection what network filters see; it may wait, as for a handshake, and fills in a.Info.
+	// Its error ends the connection; Info.TransportFailure says why.
+	Accept(a *Accepted) (fiber.Conn, error)
 }
 
 // Network filters run in order before the terminal filter; they may wait, which holds up this connection alone.
