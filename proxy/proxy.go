@@ -5,19 +5,15 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/netip"
 	"runtime"
 	"sync"
-	"time"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
-	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 
 	"github.com/outrigger-proxy/outrigger/cluster"
 	"github.com/outrigger-proxy/outrigger/filter"
 	"github.com/outrigger-proxy/outrigger/internal/fiber"
 	"github.com/outrigger-proxy/outrigger/internal/stats"
-	"github.com/outrigger-proxy/outrigger/lb"
 	"github.com/outrigger-proxy/outrigger/listener"
 	"github.com/outrigger-proxy/outrigger/proxy/admin"
 )
@@ -47,16 +43,12 @@ func New(b *bootstrapv3.Bootstrap, ext *filter.Extensions, concurrency int, engi
 		w.Panicked = func(v any) { panics.Inc(); fmt.Println("panic in a fiber:", v) }
 		p.Workers = append(p.Workers, w)
 	}
-	p.Clusters = &cluster.Manager{Stats: p.Stats.Root(), Workers: concurrency}
-	set := cluster.Set{}
+	p.Clusters = cluster.NewManager(cluster.Env{Workers: p.Workers, Stats: p.Stats})
 	for _, c := range b.GetStaticResources().GetClusters() {
-		cl, err := p.cluster(c)
-		if err != nil {
-			return nil, fmt.Errorf("cluster %q: %w", c.GetName(), err)
+		if err := p.Clusters.Add(c, true); err != nil {
+			return nil, err
 		}
-		set[cl.Name] = cl
 	}
-	p.Clusters.Publish(set)
 	env := filter.Env{Process: &filter.Process{Clusters: p.Clusters, Stats: p.Stats, Workers: p.Workers, Extensions: ext}}
 	for _, c := range b.GetStaticResources().GetListeners() {
 		l, err := listener.New(c, env)
@@ -80,31 +72,6 @@ func (p *Proxy) openAdmin(b *bootstrapv3.Bootstrap) (err error) {
 	}
 	p.admin, err = net.Listen("tcp", fmt.Sprintf("%s:%d", sa.GetAddress(), sa.GetPortValue()))
 	return err
-}
-
-func (p *Proxy) cluster(c *clusterv3.Cluster) (*cluster.Cluster, error) {
-	connect := 5 * time.Second
-	if c.GetConnectTimeout() != nil {
-		connect = c.GetConnectTimeout().AsDuration()
-	}
-	var policy lb.Policy = lb.RoundRobin{}
-	if c.GetLbPolicy() == clusterv3.Cluster_LEAST_REQUEST {
-		policy = lb.LeastRequest{}
-	}
-	cl := cluster.New(c.GetName(), connect, policy, p.Stats.Root())
-	var addrs []netip.AddrPort
-	for i, l := range c.GetLoadAssignment().GetEndpoints() {
-		for j, e := range l.GetLbEndpoints() {
-			sa := e.GetEndpoint().GetAddress().GetSocketAddress()
-			ip, err := netip.ParseAddr(sa.GetAddress())
-			if err != nil {
-				return nil, fmt.Errorf("load_assignment.endpoints[%d].lb_endpoints[%d]: %w", i, j, err)
-			}
-			addrs = append(addrs, netip.AddrPortFrom(ip, uint16(sa.GetPortValue())))
-		}
-	}
-	cl.SetHosts(addrs, len(p.Workers))
-	return cl, nil
 }
 
 // Run serves until Stop.

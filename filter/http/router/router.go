@@ -4,7 +4,6 @@ package router
 import (
 	"errors"
 	"io"
-	"math/bits"
 	"math/rand/v2"
 	"strconv"
 	"syscall"
@@ -17,7 +16,6 @@ import (
 	"github.com/outrigger-proxy/outrigger/filter"
 	"github.com/outrigger-proxy/outrigger/filter/route"
 	"github.com/outrigger-proxy/outrigger/internal/fiber"
-	"github.com/outrigger-proxy/outrigger/internal/http1"
 	"github.com/outrigger-proxy/outrigger/internal/stream"
 	"github.com/outrigger-proxy/outrigger/lb"
 )
@@ -46,7 +44,6 @@ type exchange struct {
 	s       *filter.Stream
 	rt      *route.Route
 	cluster *cluster.Cluster
-	tried   uint64
 	used    int        // attempts[:used] may hold a connection
 	try     [2]attempt // the second one only when hedging
 	replay  stream.Replay
@@ -59,10 +56,10 @@ type exchange struct {
 type attempt struct {
 	e        *exchange
 	host     *cluster.Host
-	conn     *pool.Conn
-	send     http1.Sender
+	conn     pool.Stream
 	upload   fiber.Task // sends what of the body was not there at once
 	uploaded bool
+	failed   bool
 	response stream.Response
 	task     fiber.Task // hedging
 	err      error
@@ -102,7 +99,7 @@ func (r *Router) OnEnd(s *filter.Stream) {
 }
 
 func (e *exchange) begin(s *filter.Stream, rt *route.Route, c *cluster.Cluster) {
-	e.s, e.rt, e.cluster, e.tried, e.used, e.won = s, rt, c, 0, 0, nil
+	e.s, e.rt, e.cluster, e.used, e.won = s, rt, c, 0, nil
 	s.Info.Upstream.Cluster = c.Name
 	if rt.TimeoutText != "" {
 		s.Request.Header.Set("x-envoy-expected-rq-timeout-ms", rt.TimeoutText)
@@ -236,13 +233,13 @@ func (e *exchange) accept(a *attempt) error {
 	ms := int64(s.Worker.Now()-s.Info.Upstream.Start) / int64(time.Millisecond)
 	s.Response.Header.Set("x-envoy-upstream-service-time", s.Text(strconv.FormatInt(ms, 10)))
 	s.Info.Details = "via_upstream"
-	e.cluster.Stats.Count(s.Response.Status)
+	e.cluster.Stats.RqCompleted.Inc()
 	return nil
 }
 
 // answer turns the reason for having no response into one.
 func (e *exchange) answer(err error) {
-	s, st := e.s, &e.cluster.Stats
+	s, st := e.s, e.cluster.Stats
 	switch {
 	case err == nil:
 		return
@@ -262,7 +259,7 @@ func (e *exchange) answer(err error) {
 		s.Info.Flags |= flag
 		s.LocalReply(503, "upstream_reset_before_response_started{"+reason+"}", "upstream connect error or disconnect/reset before headers. reset reason: "+reason)
 	}
-	st.Count(s.Response.Status)
+	st.RqCompleted.Inc()
 }
 
 // worthRetry says whether the policy wants another attempt after this one.
@@ -287,51 +284,44 @@ func (e *exchange) worthRetry(a *attempt, err error) bool {
 }
 
 func connectFailure(err error) bool {
-	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, pool.ErrConnectTimeout)
+	var c *pool.ConnectError
+	return errors.As(err, &c)
 }
 
 // run takes an attempt to the head of its response.
 func (a *attempt) run() error {
 	e := a.e
 	s, w := e.s, e.s.Worker
-	host, i := e.cluster.Pick(lb.Request{Random: rand.Uint64(), Avoid: e.tried})
+	host := e.cluster.Pick(lb.Request{Random: rand.Uint64()})
 	if host == nil {
 		return errNoHosts
 	}
-	e.tried |= 1 << (i & 63)
-	if bits.OnesCount64(e.tried) > 32 {
-		e.tried = 0
-	}
 	a.host = host
-	host.Active.Add(1)
-	e.cluster.Stats.RqActive.Add(1)
-	e.cluster.Stats.RqTotal.Inc()
-	c, err := host.Pool(w.ID).Get(w)
+	c, err := e.cluster.HTTP(w, host, pool.Options{Downstream: s.Info.Conn})
 	if err != nil {
 		return err
 	}
 	a.conn = c
 	s.Info.Upstream.Start = w.Now()
-	a.send.Request(w, c.Net, &s.Request)
-	if a.uploaded, err = a.send.Run(false); err != nil {
+	if a.uploaded, err = c.Send(&s.Request, false); err != nil {
 		return err
 	}
 	if !a.uploaded {
 		main := w.Current()
 		a.upload.Start(w, func() {
-			done, err := a.send.Run(true)
+			done, err := c.Send(&s.Request, true)
 			if a.uploaded = done; done {
 				e.arm(main)
 			} else if err != nil && !upstreamWrite(err) {
-				a.conn.Close = true // the client failed: nothing more will come of this attempt
+				a.failed = true // the client failed: nothing more will come of this attempt
 			}
 		})
 	} else if e.body != nil {
 		e.arm(w.Current())
 	}
-	err = c.ReadResponse(&a.response, s.Request.Method == "HEAD")
+	err = c.Receive(&a.response)
 	if err != nil {
-		e.cluster.Stats.RxReset.Inc()
+		e.cluster.Stats.RqRxReset.Inc()
 		if err == io.EOF {
 			err = io.ErrUnexpectedEOF
 		}
@@ -349,17 +339,8 @@ func (a *attempt) release() {
 	w := a.e.s.Worker
 	a.task.Join(w)
 	a.upload.Join(w)
-	if a.host != nil {
-		a.host.Active.Add(-1)
-		a.e.cluster.Stats.RqActive.Add(-1)
-	}
-	if c := a.conn; c != nil {
-		p := a.host.Pool(w.ID)
-		if a.uploaded && a.e.won == a {
-			p.Put(w, c)
-		} else {
-			p.Drop(c)
-		}
+	if a.conn != nil {
+		a.conn.Release(a.uploaded && !a.failed && a.e.won == a)
 	}
 	a.conn, a.host = nil, nil
 }

@@ -10,6 +10,7 @@ import (
 	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 
 	"github.com/outrigger-proxy/outrigger/cluster"
+	"github.com/outrigger-proxy/outrigger/cluster/pool"
 	"github.com/outrigger-proxy/outrigger/filter"
 	"github.com/outrigger-proxy/outrigger/internal/fiber"
 	"github.com/outrigger-proxy/outrigger/internal/stats"
@@ -44,6 +45,7 @@ type tunnel struct {
 	w        *fiber.Worker
 	up, down half
 	closed   bool
+	lent     *pool.TCP
 }
 
 // half moves bytes one way.
@@ -68,21 +70,19 @@ func (t *tunnel) connect(c *filter.Conn) {
 		_ = c.Close()
 		return
 	}
-	host, _ := cl.Pick(lb.Request{Random: rand.Uint64()})
+	host := cl.Pick(lb.Request{Random: rand.Uint64()})
 	if host == nil {
 		cl.Stats.CxNoneHealthy.Inc()
 		_ = c.Close()
 		return
 	}
-	f := t.w.Current()
-	f.SetLimit(fiber.Limit{At: t.w.Now().Add(cl.ConnectTimeout)})
-	u, err := t.w.Dial(host.Addr)
-	f.Unlimit()
+	lent, err := cl.TCP(t.w, host, pool.Options{Downstream: c.Info})
 	if err != nil {
 		_ = c.Close()
 		return
 	}
-	cl.Stats.CxTotal.Inc()
+	t.lent = lent
+	u := lent.Conn()
 	t.up, t.down = half{t: t, from: c, to: u}, half{t: t, from: u, to: c}
 	t.up.pump, t.down.pump = t.up.move, t.down.move
 	t.up.rest()
@@ -130,7 +130,10 @@ func (h *half) end(err error) {
 }
 
 func (t *tunnel) close() {
+	if t.closed {
+		return
+	}
 	t.closed = true
 	_ = t.up.from.Close()
-	_ = t.up.to.Close()
+	t.lent.Release(false)
 }

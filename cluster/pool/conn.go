@@ -1,0 +1,233 @@
+package pool
+
+import (
+	"errors"
+	"io"
+
+	"github.com/outrigger-proxy/outrigger/internal/fiber"
+	"github.com/outrigger-proxy/outrigger/internal/http1"
+	"github.com/outrigger-proxy/outrigger/internal/stream"
+)
+
+var errConnectTimeout = errors.New("connect timeout")
+
+// conn is an upstream connection.
+type conn struct {
+	// set at construction
+	lane     *lane
+	exchange *Exchange // nil: TCP
+	// owned by the worker
+	net      fiber.Conn
+	info     Info
+	expiry   fiber.Timer // max_connection_duration
+	streams  uint32
+	at       int  // index in idle, -1: not there
+	lent     bool // carries a stream
+	draining bool // carries no further one
+}
+
+// open connects; it is all that its fiber does.
+func (c *conn) open() {
+	l := c.lane
+	cfg := l.peer.Config
+	f := l.w.Current()
+	f.SetLimit(fiber.Limit{At: l.w.Now().Add(cfg.ConnectTimeout), Cause: errConnectTimeout})
+	nc, err := cfg.Dial(l.w, l.peer.Address, &c.info)
+	f.Unlimit()
+	l.connecting--
+	if err != nil {
+		c.refused(err)
+		return
+	}
+	c.net = nc
+	c.info.Connected = l.w.Now()
+	cfg.Stats.CxConnectMs.Record(uint64((c.info.Connected - c.info.Started) / millisecond))
+	if e := c.exchange; e != nil {
+		c.info.Protocol = stream.HTTP11
+		e.h1.Reset(l.w, nc)
+	}
+	if cfg.MaxDuration > 0 {
+		c.expiry.Do = c.expired
+		c.expiry.Set(l.w, l.w.Now().Add(cfg.MaxDuration))
+	}
+	if l.peer.gone.Load() {
+		c.draining = true
+	}
+	l.give(c)
+}
+
+func (c *conn) refused(err error) {
+	l := c.lane
+	s := l.peer.Config.Stats
+	timeout := errors.Is(err, errConnectTimeout)
+	if timeout {
+		s.CxConnectTimeout.Inc()
+	}
+	s.CxConnectFail.Inc()
+	l.peer.Stats.CxConnectFail.Add(1)
+	c.count(timeout)
+	l.failed(&ConnectError{Timeout: timeout, Err: err})
+	l.grow()
+}
+
+// onIdle runs when something happens on a resting connection: its end, its limit, or bytes that nobody asked for.
+func (c *conn) onIdle(expired bool) {
+	if c.at < 0 {
+		return // lent in the same turn: the stream will see it
+	}
+	c.lane.unrest(c)
+	if expired {
+		c.lane.peer.Config.Stats.CxIdleTimeout.Inc()
+	}
+	c.close(expired)
+}
+
+// expired runs at max_connection_duration.
+func (c *conn) expired() {
+	c.lane.peer.Config.Stats.CxMaxDuration.Inc()
+	c.draining = true
+	if c.at >= 0 {
+		c.lane.unrest(c)
+		c.close(true)
+	}
+}
+
+// release ends the stream; reusable says that the connection is between messages.
+func (c *conn) release(reusable bool) {
+	l := c.lane
+	l.limits.Requests.Return()
+	l.peer.Config.Stats.RqActive.Dec()
+	l.peer.Stats.RqActive.Add(-1)
+	if !reusable || c.draining || l.peer.gone.Load() {
+		c.close(!c.ended())
+		return
+	}
+	c.lent = false
+	l.give(c)
+}
+
+// ended says whether the peer has closed or reset the connection.
+func (c *conn) ended() bool {
+	if !c.net.Readable() {
+		return false
+	}
+	var b [1]byte
+	n, err := c.net.TryRead(b[:])
+	return n == 0 && err != fiber.ErrWouldWait
+}
+
+// close closes and counts; local says that it is our doing.
+func (c *conn) close(local bool) {
+	c.expiry.Stop(c.lane.w)
+	_ = c.net.Close()
+	c.count(local)
+	c.lane.grow()
+}
+
+func (c *conn) count(local bool) {
+	l := c.lane
+	s := l.peer.Config.Stats
+	s.CxDestroy.Inc()
+	if c.lent {
+		s.CxDestroyActive.Inc()
+	}
+	switch {
+	case local && c.lent:
+		s.CxDestroyLocalActive.Inc()
+		fallthrough
+	case local:
+		s.CxDestroyLocal.Inc()
+	case c.lent:
+		s.CxDestroyRemoteActive.Inc()
+		fallthrough
+	default:
+		s.CxDestroyRemote.Inc()
+	}
+	s.CxActive.Dec()
+	l.peer.Stats.CxActive.Add(-1)
+	l.limits.Connections.Return()
+	s.CxLengthMs.Record(uint64((l.w.Now() - c.info.Started) / millisecond))
+	if c.exchange != nil {
+		s.RqPerCx.Record(uint64(c.streams))
+	}
+	if l.conns--; l.conns == 0 && l.emptied != nil {
+		l.emptied()
+	}
+}
+
+// Exchange is an HTTP/1 connection while it is lent. It is a Stream.
+type Exchange struct {
+	conn
+	// owned by the worker
+	h1     http1.Conn
+	send   http1.Sender
+	began  bool
+	sent   bool
+	head   bool // the request is HEAD: its response has no body
+	detach bool
+}
+
+// Send sends the head and as much of the body as is there.
+func (e *Exchange) Send(q *stream.Request, wait bool) (bool, error) {
+	if !e.began {
+		e.began, e.sent, e.detach, e.head = true, false, false, q.Method == "HEAD"
+		e.send.Request(e.lane.w, e.net, q)
+	}
+	done, err := e.send.Run(wait)
+	e.sent = done
+	return done, err
+}
+
+// Receive reads the next head.
+func (e *Exchange) Receive(r *stream.Response) error {
+	err := e.h1.ReadResponse(r, e.head)
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// Reused says whether the connection has carried a stream before.
+func (e *Exchange) Reused() bool { return e.streams > 1 }
+
+// Info describes the connection.
+func (e *Exchange) Info() *Info { return &e.info }
+
+// Detach hands out the raw connection.
+func (e *Exchange) Detach() (fiber.Conn, []byte) {
+	e.detach = true
+	return e.net, nil
+}
+
+// Release gives the connection back.
+func (e *Exchange) Release(ok bool) {
+	clean := ok && e.sent && !e.detach && !e.h1.Close && !e.h1.Buffered() && e.h1.Drained() && !e.net.Readable()
+	e.began = false
+	e.h1.Release()
+	e.conn.release(clean)
+}
+
+// TCP is a connection while it is lent: to one downstream connection, for its whole life.
+type TCP conn
+
+// Conn returns the connection to read from and write to.
+func (t *TCP) Conn() fiber.Conn { return t.net }
+
+// Info describes the connection.
+func (t *TCP) Info() *Info { return &t.info }
+
+// Sent counts bytes written.
+func (t *TCP) Sent(n int) { t.lane.peer.Config.Stats.CxTxBytes.Add(uint64(n)) }
+
+// Received counts bytes read.
+func (t *TCP) Received(n int) { t.lane.peer.Config.Stats.CxRxBytes.Add(uint64(n)) }
+
+// Release closes the connection, once; remote says that the host closed it.
+func (t *TCP) Release(remote bool) {
+	c := (*conn)(t)
+	l := c.lane
+	l.limits.Requests.Return()
+	l.peer.Config.Stats.RqActive.Dec()
+	l.peer.Stats.RqActive.Add(-1)
+	c.close(!remote)
+}

@@ -1,0 +1,237 @@
+package pool
+
+import (
+	"time"
+
+	"github.com/outrigger-proxy/outrigger/internal/fiber"
+)
+
+// lane is the pool of one host, worker and priority: connections that wait for streams, and streams that wait for connections.
+// It does what Envoy's ConnPoolImplBase does, with the same counters.
+type lane struct {
+	// set at construction
+	peer    *Peer
+	w       *fiber.Worker
+	limits  *Limits
+	http    bool
+	emptied func() // the last connection is gone; may be nil
+	// owned by the worker
+	idle       []*conn
+	queue      []*waiter // streams, in their order
+	spare      []*waiter
+	conns      int // all of them: idle, lent, connecting
+	connecting int
+}
+
+// waiter is a stream that waits for a connection.
+type waiter struct {
+	cond fiber.Cond
+	conn *conn
+	err  error
+}
+
+func newLane(p *Peer, w *fiber.Worker, prio Priority, http bool) *lane {
+	return &lane{peer: p, w: w, limits: p.Config.Limits[prio], http: http}
+}
+
+// get lends the connection used last, or waits for one.
+func (l *lane) get() (*conn, error) {
+	if n := len(l.idle); n > 0 {
+		c := l.idle[n-1]
+		l.idle = l.idle[:n-1]
+		c.at = -1
+		c.net.OnIdle(0, nil) // ours again
+		if !l.attach(c) {
+			l.rest(c)
+			return nil, ErrOverflow
+		}
+		return c, nil
+	}
+	s := l.peer.Config.Stats
+	if !l.limits.Pending.Take() {
+		s.RqPendingOverflow.Inc()
+		return nil, ErrOverflow
+	}
+	s.RqPendingTotal.Inc()
+	s.RqPendingActive.Inc()
+	l.peer.Stats.RqPendingActive.Add(1)
+	return l.wait()
+}
+
+func (l *lane) wait() (*conn, error) {
+	var t *waiter
+	if n := len(l.spare); n > 0 {
+		t, l.spare = l.spare[n-1], l.spare[:n-1]
+	} else {
+		t = &waiter{}
+	}
+	l.queue = append(l.queue, t)
+	l.grow()
+	var err error
+	for t.conn == nil && t.err == nil && err == nil {
+		err = t.cond.Wait(l.w)
+	}
+	c, result := t.conn, t.err
+	if err != nil {
+		l.abandon(t)
+		c, result = nil, err
+	}
+	*t = waiter{}
+	l.spare = append(l.spare, t)
+	return c, result
+}
+
+// abandon takes a cancelled stream out of the queue.
+func (l *lane) abandon(t *waiter) {
+	if t.conn != nil { // lent in the same turn
+		t.conn.release(true)
+		return
+	}
+	for i := range l.queue {
+		if l.queue[i] == t {
+			l.queue = append(l.queue[:i], l.queue[i+1:]...)
+			l.unqueued()
+			l.peer.Config.Stats.RqCancelled.Inc()
+			return
+		}
+	}
+}
+
+func (l *lane) unqueued() {
+	l.limits.Pending.Return()
+	l.peer.Config.Stats.RqPendingActive.Dec()
+	l.peer.Stats.RqPendingActive.Add(-1)
+}
+
+func (l *lane) shift() *waiter {
+	t := l.queue[0]
+	copy(l.queue, l.queue[1:])
+	l.queue = l.queue[:len(l.queue)-1]
+	l.unqueued()
+	return t
+}
+
+// attach counts a stream onto c.
+func (l *lane) attach(c *conn) bool {
+	s := l.peer.Config.Stats
+	if !l.limits.Requests.Take() {
+		s.RqPendingOverflow.Inc()
+		return false
+	}
+	c.streams++
+	if most := l.peer.Config.MaxRequests; most > 0 && c.streams == most {
+		s.CxMaxRequests.Inc()
+		c.draining = true
+	}
+	c.lent = true
+	s.RqTotal.Inc()
+	s.RqActive.Inc()
+	l.peer.Stats.RqTotal.Add(1)
+	l.peer.Stats.RqActive.Add(1)
+	return true
+}
+
+// give hands a connection to the first stream that waits, or lets it rest.
+func (l *lane) give(c *conn) {
+	for len(l.queue) > 0 {
+		t := l.shift()
+		if l.attach(c) {
+			t.conn = c
+			t.cond.Signal()
+			return
+		}
+		t.err = ErrOverflow
+		t.cond.Signal()
+	}
+	l.rest(c)
+}
+
+// rest lets a connection wait for the next stream, without a buffer.
+func (l *lane) rest(c *conn) {
+	c.at = len(l.idle)
+	l.idle = append(l.idle, c)
+	limit := fiber.Time(0)
+	if d := l.peer.Config.IdleTimeout; d > 0 {
+		limit = l.w.Now().Add(d)
+	}
+	c.net.OnIdle(limit, c.onIdle)
+}
+
+// grow starts connections until there is one under way for each stream that waits, as far as the limits go. The first
+// connection of a lane is never refused, or its streams would wait for ever.
+func (l *lane) grow() {
+	for l.connecting < len(l.queue) {
+		if l.allowed() {
+			l.connect()
+			continue
+		}
+		l.peer.Config.Stats.CxOverflow.Inc()
+		if l.conns > 0 {
+			return
+		}
+		l.limits.Connections.Force()
+		l.connect()
+	}
+}
+
+func (l *lane) allowed() bool {
+	if most := l.peer.Config.HostConnections; most > 0 && l.peer.Stats.CxActive.Load() >= most {
+		return false
+	}
+	return l.limits.Connections.Take()
+}
+
+func (l *lane) connect() {
+	var c *conn
+	if l.http {
+		e := &Exchange{}
+		c = &e.conn
+		c.exchange = e
+	} else {
+		c = &conn{}
+	}
+	c.lane, c.at = l, -1
+	l.conns++
+	l.connecting++
+	s := l.peer.Config.Stats
+	s.CxTotal.Inc()
+	s.CxActive.Inc()
+	if l.http {
+		s.CxHTTP1.Inc()
+	}
+	l.peer.Stats.CxTotal.Add(1)
+	l.peer.Stats.CxActive.Add(1)
+	c.info.Started = l.w.Now()
+	c.info.Remote = l.peer.Address
+	l.w.Go(c.open)
+}
+
+// failed ends every stream that waits: the host is not well, and whoever asked decides what to do.
+func (l *lane) failed(err error) {
+	for n := len(l.queue); n > 0; n-- {
+		l.peer.Config.Stats.RqPendingFailureEject.Inc()
+		t := l.shift()
+		t.err = err
+		t.cond.Signal()
+	}
+}
+
+// drain closes what rests; what is lent closes when it comes back.
+func (l *lane) drain() {
+	for len(l.idle) > 0 {
+		c := l.idle[len(l.idle)-1]
+		l.unrest(c)
+		c.close(true)
+	}
+}
+
+func (l *lane) unrest(c *conn) {
+	last := len(l.idle) - 1
+	l.idle[c.at] = l.idle[last]
+	l.idle[c.at].at = c.at
+	l.idle[last] = nil
+	l.idle = l.idle[:last]
+	c.at = -1
+}
+
+const millisecond = fiber.Time(time.Millisecond)

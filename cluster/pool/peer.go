@@ -1,0 +1,124 @@
+package pool
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/outrigger-proxy/outrigger/internal/fiber"
+	"github.com/outrigger-proxy/outrigger/internal/stream"
+)
+
+// Config is what the pools of all hosts of a cluster share.
+type Config struct {
+	// set at construction
+	ConnectTimeout time.Duration
+	IdleTimeout    time.Duration // of a connection that carries no stream; 0: for ever
+	MaxDuration    time.Duration // after which a connection takes no new streams; 0: no limit
+	MaxRequests    uint32        // streams that a connection may carry; 0: no limit
+	PerDownstream  bool          // connection_pool_per_downstream_connection
+	Stats          *Stats
+	Limits         [Priorities]*Limits
+	// HostConnections limits the connections of each host over all workers; 0: no limit.
+	HostConnections int64
+	// Dial connects to a host and shakes hands; it runs on a fiber whose limit is the connect timeout.
+	Dial func(w *fiber.Worker, to stream.Address, i *Info) (fiber.Conn, error)
+}
+
+// Peer is an upstream host as its pools see it. It outlives versions of the host list.
+type Peer struct {
+	// set at construction
+	Address stream.Address
+	Config  *Config
+	Stats   HostStats
+	// owned by the worker of the same index
+	lanes []*lanes
+	// atomic
+	gone atomic.Bool
+}
+
+// NewPeer makes the pools of a host, which cost nothing before they are used.
+func NewPeer(to stream.Address, c *Config, workers int) *Peer {
+	return &Peer{Address: to, Config: c, lanes: make([]*lanes, workers)}
+}
+
+// lanes are the pools of one host on one worker.
+type lanes struct {
+	http, tcp [Priorities]*lane
+	own       map[uint64]*lane // by downstream connection and priority: connection_pool_per_downstream_connection
+}
+
+// HTTP lends an HTTP/1 exchange; it may wait for a connection.
+func (p *Peer) HTTP(w *fiber.Worker, o Options) (*Exchange, error) {
+	c, err := p.lane(w, o, true).get()
+	if err != nil {
+		return nil, err
+	}
+	return c.exchange, nil
+}
+
+// TCP lends a connection; it may wait for it.
+func (p *Peer) TCP(w *fiber.Worker, o Options) (*TCP, error) {
+	c, err := p.lane(w, o, false).get()
+	if err != nil {
+		return nil, err
+	}
+	return (*TCP)(c), nil
+}
+
+func (p *Peer) lane(w *fiber.Worker, o Options, http bool) *lane {
+	ls := p.lanes[w.ID]
+	if ls == nil {
+		ls = &lanes{}
+		p.lanes[w.ID] = ls
+	}
+	if http && p.Config.PerDownstream && o.Downstream != nil {
+		return ls.private(p, w, o)
+	}
+	at := &ls.tcp[o.Priority]
+	if http {
+		at = &ls.http[o.Priority]
+	}
+	if *at == nil {
+		*at = newLane(p, w, o.Priority, http)
+	}
+	return *at
+}
+
+func (ls *lanes) private(p *Peer, w *fiber.Worker, o Options) *lane {
+	key := o.Downstream.ID<<1 | uint64(o.Priority)
+	l := ls.own[key]
+	if l == nil {
+		if ls.own == nil {
+			ls.own = map[uint64]*lane{}
+		}
+		l = newLane(p, w, o.Priority, true)
+		ls.own[key] = l
+		l.emptied = func() { delete(ls.own, key) }
+	}
+	return l
+}
+
+func (ls *lanes) each(f func(*lane)) {
+	for i := range ls.http {
+		for _, l := range []*lane{ls.http[i], ls.tcp[i]} {
+			if l != nil {
+				f(l)
+			}
+		}
+	}
+	for _, l := range ls.own {
+		f(l)
+	}
+}
+
+// Drain closes the connections that carry no stream, and the others once their stream ends. Any goroutine may call it.
+func (p *Peer) Drain(workers []*fiber.Worker) {
+	p.gone.Store(true)
+	for _, w := range workers {
+		w.Post(func() {
+			if ls := p.lanes[w.ID]; ls != nil {
+				ls.each((*lane).drain)
+			}
+		})
+	}
+}
