@@ -2,18 +2,19 @@
 // struct: there is no look-up by name on the request path, and a name is only put together when somebody looks.
 //
 //	type poolStats struct {
-//		Total  stats.Counter   `stat:"upstream_cx_total"`
-//		Active stats.Gauge     `stat:"upstream_cx_active"`
-//		Length stats.Histogram `stat:"upstream_cx_length_ms,ms"`
+//		Total   stats.Counter   `stat:"upstream_cx_total"`
+//		Active  stats.Gauge     `stat:"upstream_cx_active"`
+//		Length  stats.Histogram `stat:"upstream_cx_length_ms"`
+//		Retries stats.Counter   `stat:"retries,lazy"` // not shown before it is first used
+//		Breaker breakerStats    `stat:"circuit_breakers.default."` // a struct of more, below a prefix
 //	}
 //	s := stats.New[poolStats](scope)
+//
+// Names are Envoy's. Envoy's text and JSON, and Prometheus, are views of the one Store.
 package stats
 
 import (
-	"reflect"
-	"sort"
 	"strings"
-	"sync"
 	"sync/atomic"
 )
 
@@ -30,102 +31,88 @@ func (c *Counter) Add(n uint64) { c.v.Add(n) }
 func (c *Counter) Value() uint64 { return c.v.Load() }
 
 // Gauge goes up and down. The zero Gauge is ready for use.
-type Gauge struct{ v atomic.Int64 }
+type Gauge struct {
+	v    atomic.Int64
+	used atomic.Bool
+}
 
 // Inc adds one.
-func (g *Gauge) Inc() { g.v.Add(1) }
+func (g *Gauge) Inc() { g.Add(1) }
 
 // Dec takes one away.
-func (g *Gauge) Dec() { g.v.Add(-1) }
+func (g *Gauge) Dec() { g.Add(-1) }
 
 // Add adds n and returns the sum.
-func (g *Gauge) Add(n int64) int64 { return g.v.Add(n) }
+func (g *Gauge) Add(n int64) int64 {
+	g.touch()
+	return g.v.Add(n)
+}
 
 // Set makes it n.
-func (g *Gauge) Set(n int64) { g.v.Store(n) }
+func (g *Gauge) Set(n int64) {
+	g.touch()
+	g.v.Store(n)
+}
+
+// touch notes the first use. It reads before it writes, so that a busy gauge costs no second store.
+func (g *Gauge) touch() {
+	if !g.used.Load() {
+		g.used.Store(true)
+	}
+}
 
 // Value reads it.
 func (g *Gauge) Value() int64 { return g.v.Load() }
 
-// Histogram records how values are distributed.
-type Histogram struct{ n atomic.Uint64 }
+// Text is a text readout: a statistic whose value is a string. The zero Text is empty and ready for use.
+type Text struct{ v atomic.Pointer[string] }
 
-// Record takes a value in: milliseconds, bytes, or what the histogram's unit says.
-func (h *Histogram) Record(v uint64) { h.n.Add(1) }
+// Set makes it s.
+func (t *Text) Set(s string) { t.v.Store(&s) }
 
-// Store holds everything that is counted.
-type Store struct {
-	mu sync.Mutex // guards m
-	m  map[string]any
-}
-
-// Scope prefixes names.
-type Scope struct {
-	store  *Store
-	prefix string
-}
-
-// Root returns the scope without a prefix.
-func (s *Store) Root() Scope { return Scope{s, ""} }
-
-// Sub returns a scope below this one: its name and a dot are put before each name.
-func (s Scope) Sub(name string) Scope { return Scope{s.store, s.prefix + name + "."} }
-
-// New makes the statistics that the fields of T declare, below scope. The same scope and T give the same values again.
-func New[T any](s Scope) *T {
-	v := new(T)
-	rv := reflect.ValueOf(v).Elem()
-	for i := range rv.NumField() {
-		name, _, _ := strings.Cut(rv.Type().Field(i).Tag.Get("stat"), ",")
-		s.store.put(s.prefix+name, rv.Field(i).Addr().Interface())
+// Value reads it.
+func (t *Text) Value() string {
+	if p := t.v.Load(); p != nil {
+		return *p
 	}
-	return v
+	return ""
 }
 
-// Counter makes a single counter, for names that are only known while running.
-func (s Scope) Counter(name string) *Counter { return resolve[Counter](s, name) }
+// Codes counts responses by status, as `<prefix>completed`, `<prefix>2xx` and `<prefix>200`. None of them is shown before it is used.
+// The field's tag is the prefix, such as "upstream_rq_". The zero Codes is ready for use.
+type Codes struct{ p atomic.Pointer[codes] }
 
-// Gauge makes a single gauge.
-func (s Scope) Gauge(name string) *Gauge { return resolve[Gauge](s, name) }
-
-func (s *Store) put(name string, v any) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.m == nil {
-		s.m = map[string]any{}
-	}
-	s.m[name] = v
+type codes struct {
+	completed Counter
+	class     [6]Counter
+	status    [6]atomic.Pointer[[100]Counter]
 }
 
-func resolve[T any](s Scope, name string) *T {
-	s.store.mu.Lock()
-	defer s.store.mu.Unlock()
-	if s.store.m == nil {
-		s.store.m = map[string]any{}
+// Count takes a response in. A status outside of 100 to 599 counts as completed only.
+func (c *Codes) Count(status int) {
+	s := load(&c.p)
+	s.completed.Inc()
+	class := status / 100
+	if class < 1 || class > 5 {
+		return
 	}
-	if v, ok := s.store.m[s.prefix+name].(*T); ok {
+	s.class[class].Inc()
+	load(&s.status[class])[status%100].Inc()
+}
+
+// load returns what p points to, and makes it at first use.
+func load[T any](p *atomic.Pointer[T]) *T {
+	if v := p.Load(); v != nil {
 		return v
 	}
-	v := new(T)
-	s.store.m[s.prefix+name] = v
-	return v
+	p.CompareAndSwap(nil, new(T))
+	return p.Load()
 }
 
-// Each calls f for every statistic, sorted by name.
-func (s *Store) Each(f func(name string, value int64)) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	names := make([]string, 0, len(s.m))
-	for n := range s.m {
-		names = append(names, n)
+// Sanitize makes a part of a name of s: it may hold no colon, because that is how sinks separate name and value.
+func Sanitize(s string) string {
+	if strings.IndexByte(s, ':') < 0 && strings.IndexByte(s, 0) < 0 {
+		return s
 	}
-	sort.Strings(names)
-	for _, n := range names {
-		switch v := s.m[n].(type) {
-		case *Counter:
-			f(n, int64(v.Value()))
-		case *Gauge:
-			f(n, v.Value())
-		}
-	}
+	return strings.NewReplacer("://", "_", ":/", "_", ":", "_", "\x00", "_").Replace(s)
 }
