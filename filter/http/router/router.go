@@ -42,7 +42,7 @@ func New(_ *routerv3.Router, env filter.Env) (any, error) {
 // exchange is the state of one stream in the router.
 type exchange struct {
 	s       *filter.Stream
-	rt      *route.Route
+	rt      *route.Action
 	cluster *cluster.Cluster
 	used    int        // attempts[:used] may hold a connection
 	try     [2]attempt // the second one only when hedging
@@ -75,17 +75,30 @@ func (r *Router) Serve(s *filter.Stream) {
 		return
 	}
 	if rt.Direct != nil {
-		s.LocalReply(rt.Direct.Status, "direct_response", rt.Direct.Body)
+		body, _ := rt.Direct.Body(&s.Stream)
+		s.LocalReply(rt.Direct.Status, "direct_response", body)
+		rt.FinalizeResponse(&s.Stream)
 		return
 	}
-	c := r.clusters.Get(rt.Cluster)
+	if rt.Redirect != nil {
+		rt.RewritePath(&s.Stream, true)
+		s.LocalReply(rt.Redirect.Status, "direct_response", "")
+		s.Response.Header.Add("location", rt.Location(&s.Stream))
+		rt.FinalizeResponse(&s.Stream)
+		return
+	}
+	if rt.Action == nil {
+		return
+	}
+	c := r.clusters.Get(rt.Action.ClusterName(&s.Stream))
 	if c == nil {
 		s.Info.Flags |= stream.NoClusterFound
 		s.LocalReply(503, "cluster_not_found", "")
 		return
 	}
 	e := r.slot.Get(s)
-	e.begin(s, rt, c)
+	rt.FinalizeRequest(&s.Stream, true)
+	e.begin(s, rt.Action, c)
 	e.answer(e.run())
 }
 
@@ -98,11 +111,11 @@ func (r *Router) OnEnd(s *filter.Stream) {
 	e.used, e.won = 0, nil
 }
 
-func (e *exchange) begin(s *filter.Stream, rt *route.Route, c *cluster.Cluster) {
+func (e *exchange) begin(s *filter.Stream, rt *route.Action, c *cluster.Cluster) {
 	e.s, e.rt, e.cluster, e.used, e.won = s, rt, c, 0, nil
 	s.Info.Upstream.Cluster = c.Name
-	if rt.TimeoutText != "" {
-		s.Request.Header.Set("x-envoy-expected-rq-timeout-ms", rt.TimeoutText)
+	if rt.Timeout > 0 {
+		s.Request.Header.Set("x-envoy-expected-rq-timeout-ms", s.Text(strconv.FormatInt(rt.Timeout.Milliseconds(), 10)))
 	}
 	if e.body = s.Request.Body; e.body == nil {
 		e.arm(s.Worker.Current())
@@ -132,7 +145,7 @@ func (e *exchange) run() error {
 		if err != nil && (e.s.Worker.Current().Err() != nil || !e.worthRetry(a, err)) {
 			return err
 		}
-		if n == e.rt.Retry.Tries || e.body != nil && !e.replay.Rewind() {
+		if n == e.rt.Retry.NumRetries || e.body != nil && !e.replay.Rewind() {
 			e.cluster.Stats.RqRetryLimit.Inc()
 			if err == nil {
 				return e.accept(a)
@@ -149,7 +162,7 @@ func (e *exchange) run() error {
 
 // attempt makes one try, or two when hedging, and returns the first to have an acceptable head.
 func (e *exchange) attempt() (*attempt, error) {
-	if e.rt.Hedge && e.rt.Retry != nil && e.rt.Retry.PerTry > 0 {
+	if e.rt.Hedge.OnPerTryTimeout && e.rt.Retry != nil && e.rt.Retry.PerTry > 0 {
 		return e.hedge()
 	}
 	a := e.next()

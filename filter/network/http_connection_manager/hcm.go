@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"time"
 
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
@@ -74,7 +75,7 @@ func Compile(p *hcmv3.HttpConnectionManager, env filter.Env) (*Config, error) {
 	}
 	c.Head = p.GetRequestHeadersTimeout().AsDuration()
 	var err error
-	if c.Table, err = route.Compile(p.GetRouteConfig()); err != nil {
+	if c.Table, err = route.Compile(p.GetRouteConfig(), route.Env{Runtime: env.Runtime, Validate: true}); err != nil {
 		return nil, fmt.Errorf("route_config.%w", err)
 	}
 	var filters []any
@@ -206,7 +207,7 @@ func (d *conn) exchange(w *fiber.Worker, f *fiber.Fiber, s *filter.Stream, cfg *
 		}
 	}()
 	d.incoming(s)
-	s.Route = cfg.Table.Match(s.Request.Authority, s.Request.Path, &s.Request.Header)
+	_, s.Route = cfg.Table.Match(&s.Stream, rand.Uint64())
 	cfg.Chain.Serve(s)
 	return d.respond(w, f, s)
 }
