@@ -163,15 +163,15 @@ type Exchange struct {
 	send   http1.Sender
 	began  bool
 	sent   bool
-	head   bool // the request is HEAD: its response has no body
+	kind   http1.Kind // of the request: its response is framed by it
 	detach bool
 }
 
 // Send sends the head and as much of the body as is there.
 func (e *Exchange) Send(q *stream.Request, wait bool) (bool, error) {
 	if !e.began {
-		e.began, e.sent, e.detach, e.head = true, false, false, q.Method == "HEAD"
-		e.send.Request(e.lane.w, e.net, q)
+		e.began, e.sent, e.detach, e.kind = true, false, false, http1.KindOf(q)
+		e.send.Request(e.lane.w, e.net, q, nil)
 	}
 	done, err := e.send.Run(wait)
 	e.sent = done
@@ -180,7 +180,7 @@ func (e *Exchange) Send(q *stream.Request, wait bool) (bool, error) {
 
 // Receive reads the next head.
 func (e *Exchange) Receive(r *stream.Response) error {
-	err := e.h1.ReadResponse(r, e.head)
+	err := e.h1.ReadResponse(r, e.kind)
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF
 	}

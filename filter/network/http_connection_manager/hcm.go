@@ -213,16 +213,15 @@ func (d *conn) exchange(w *fiber.Worker, f *fiber.Fiber, s *filter.Stream, cfg *
 }
 
 func (d *conn) refuse(w *fiber.Worker, s *filter.Stream, cfg *Config, err error) {
-	if !errors.Is(err, http1.ErrProtocol) && !errors.Is(err, http1.ErrTooLarge) {
+	var refused *http1.Error
+	if !errors.As(err, &refused) {
 		return
 	}
 	s.Begin(d.c, cfg.Chain)
 	s.Request.Method = "GET"
-	if s.LocalReply(400, "http1.codec_error", "Bad Request"); errors.Is(err, http1.ErrTooLarge) {
-		s.LocalReply(431, "http1.headers_too_large", "")
-	}
+	s.LocalReply(refused.Status, refused.Details, http1.Reason(refused.Status))
 	var send http1.Sender
-	send.Response(w, d.c, &s.Response, false, true)
+	send.Response(w, d.c, &s.Response, http1.Reply{Close: true})
 	_, _ = send.Run(true)
 }
 
@@ -257,7 +256,7 @@ func (d *conn) respond(w *fiber.Worker, f *fiber.Fiber, s *filter.Stream) (keep 
 	}
 	closing := d.codec.Close || s.Request.Body != nil && !d.codec.Drained() && s.Local()
 	var send http1.Sender
-	send.Response(w, d.c, r, s.Request.Method == "HEAD", closing)
+	send.Response(w, d.c, r, http1.Reply{Kind: http1.KindOf(&s.Request), Close: closing})
 	done, err := send.Run(true)
 	s.Info.BytesOut, s.Info.Status = send.Sent, r.Status
 	d.m.stats.count(r.Status)
