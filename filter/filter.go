@@ -55,6 +55,9 @@ type Env struct {
 	Name string
 }
 
+// ExtensionName is the name in errors about an extension that is not registered.
+func (e Env) ExtensionName() string { return e.Name }
+
 // Listener is what filters know of their listener.
 type Listener struct {
 	Name     string

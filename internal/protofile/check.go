@@ -1,0 +1,280 @@
+package protofile
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	udpav1a "github.com/cncf/xds/go/udpa/annotations"
+	udpav1 "github.com/cncf/xds/go/udpa/type/v1"
+	xdsannotations "github.com/cncf/xds/go/xds/annotations/v3"
+	xdsv3 "github.com/cncf/xds/go/xds/type/v3"
+	"github.com/envoyproxy/go-control-plane/envoy/annotations"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/descriptorpb"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/structpb"
+)
+
+// Findings are what Check saw and an operator should hear of. Every entry begins with the path.
+type Findings struct {
+	Unknown    []string // fields that the message types do not have
+	Deprecated []string
+	WIP        []string // work in progress: messages and fields without any promise
+}
+
+// Check holds m, and all messages within its Any fields, to the rules of their definitions (protoc-gen-validate). The error names the path.
+func Check(m proto.Message) (Findings, error) {
+	c := &checker{}
+	err := c.message(m.ProtoReflect(), "")
+	return c.Findings, err
+}
+
+// Unpack returns the message in a. A TypedStruct is turned into the message that it names, if the binary has that type.
+func Unpack(a *anypb.Any) (m proto.Message, unknown []string, err error) {
+	t, err := find(a.GetTypeUrl())
+	if err != nil {
+		return nil, nil, err
+	}
+	m = t.New().Interface()
+	if err := proto.Unmarshal(a.GetValue(), m); err != nil {
+		return nil, nil, fmt.Errorf("unable to unpack as %s: %w", t.Descriptor().FullName(), err)
+	}
+	switch s := m.(type) {
+	case *udpav1.TypedStruct:
+		return typedStruct(s.GetTypeUrl(), s.GetValue())
+	case *xdsv3.TypedStruct:
+		return typedStruct(s.GetTypeUrl(), s.GetValue())
+	}
+	return m, nil, nil
+}
+
+func typedStruct(url string, value *structpb.Struct) (proto.Message, []string, error) {
+	if !strings.Contains(url, "/") {
+		url = "type.googleapis.com/" + url
+	}
+	t, err := find(url)
+	if err != nil {
+		return nil, nil, err
+	}
+	m := t.New().Interface()
+	unknown, err := FromStruct(value, m)
+	return m, unknown, at("value", err)
+}
+
+type checker struct {
+	Findings
+	depth int
+}
+
+func (c *checker) message(m protoreflect.Message, path string) error {
+	if v, ok := m.Interface().(interface{ Validate() error }); ok {
+		if err := v.Validate(); err != nil {
+			return under(path, constraint(m.Descriptor(), err))
+		}
+	}
+	return c.walk(m, path)
+}
+
+// walk looks at what Validate does not: unknown and discouraged fields, and messages within Any fields.
+func (c *checker) walk(m protoreflect.Message, path string) error {
+	if c.depth++; c.depth > 2*maxDepth {
+		return under(path, fmt.Errorf("nested deeper than %d levels", 2*maxDepth))
+	}
+	defer func() { c.depth-- }()
+	if a, ok := m.Interface().(*anypb.Any); ok {
+		return c.any(a, path)
+	}
+	if numbers := fieldNumbers(m.GetUnknown()); len(numbers) > 0 {
+		c.Unknown = append(c.Unknown, fmt.Sprintf("%s: unknown field numbers %v in %s", path, numbers, m.Descriptor().FullName()))
+	}
+	if workInProgress(m.Descriptor()) {
+		c.WIP = append(c.WIP, fmt.Sprintf("%s: message %s is marked as work-in-progress", path, m.Descriptor().FullName()))
+	}
+	for _, f := range populated(m) {
+		if err := c.field(m, f, join(path, string(f.Name()))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// populated lists the fields that are set, in the order of their numbers.
+func populated(m protoreflect.Message) []protoreflect.FieldDescriptor {
+	var fields []protoreflect.FieldDescriptor
+	m.Range(func(f protoreflect.FieldDescriptor, _ protoreflect.Value) bool {
+		fields = append(fields, f)
+		return true
+	})
+	slices.SortFunc(fields, func(a, b protoreflect.FieldDescriptor) int { return int(a.Number()) - int(b.Number()) })
+	return fields
+}
+
+func (c *checker) field(m protoreflect.Message, f protoreflect.FieldDescriptor, path string) error {
+	if err := c.discouraged(m.Get(f), f, path); err != nil {
+		return under(path, err)
+	}
+	switch v := m.Get(f); {
+	case f.IsMap():
+		return c.entries(f, v.Map(), path)
+	case f.Message() == nil:
+		return nil
+	case f.IsList():
+		for i := range v.List().Len() {
+			if err := c.walk(v.List().Get(i).Message(), fmt.Sprintf("%s[%d]", path, i)); err != nil {
+				return err
+			}
+		}
+		return nil
+	default:
+		return calledBy(m, c.walk(v.Message(), path))
+	}
+}
+
+// calledBy completes the error about an extension that is not there with the name in m, if m is what holds its configuration.
+func calledBy(m protoreflect.Message, err error) error {
+	var u *UnknownType
+	name := m.Descriptor().Fields().ByName("name")
+	if errors.As(err, &u) && u.Name == "" && name != nil && name.Kind() == protoreflect.StringKind && !name.IsList() {
+		u.Name = m.Get(name).String()
+	}
+	return err
+}
+
+func (c *checker) entries(f protoreflect.FieldDescriptor, entries protoreflect.Map, path string) error {
+	if f.MapValue().Message() == nil {
+		return nil
+	}
+	var keys []protoreflect.MapKey
+	entries.Range(func(k protoreflect.MapKey, _ protoreflect.Value) bool {
+		keys = append(keys, k)
+		return true
+	})
+	slices.SortFunc(keys, func(a, b protoreflect.MapKey) int { return strings.Compare(a.String(), b.String()) })
+	for _, k := range keys {
+		if err := c.walk(entries.Get(k).Message(), fmt.Sprintf("%s[%q]", path, k.String())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// any checks what is packed.
+func (c *checker) any(a *anypb.Any, path string) error {
+	if a.GetTypeUrl() == "" {
+		return nil
+	}
+	m, unknown, err := Unpack(a)
+	if err != nil {
+		return under(path, err)
+	}
+	for _, u := range unknown {
+		c.Unknown = append(c.Unknown, join(path, "value."+u))
+	}
+	return c.message(m.ProtoReflect(), path)
+}
+
+// discouraged notes deprecated and unfinished fields, and refuses those that Envoy refuses by default.
+func (c *checker) discouraged(v protoreflect.Value, f protoreflect.FieldDescriptor, path string) error {
+	o, _ := f.Options().(*descriptorpb.FieldOptions)
+	if o.GetDeprecated() {
+		c.Deprecated = append(c.Deprecated, path+": "+usingDeprecated("option '"+string(f.FullName())+"'", f))
+		if refused, _ := proto.GetExtension(o, annotations.E_DisallowedByDefault).(bool); refused {
+			return fmt.Errorf("%s is deprecated and no longer accepted", f.FullName())
+		}
+	}
+	if s, _ := proto.GetExtension(o, xdsannotations.E_FieldStatus).(*xdsannotations.FieldStatusAnnotation); s.GetWorkInProgress() {
+		c.WIP = append(c.WIP, fmt.Sprintf("%s: field %s is marked as work-in-progress", path, f.FullName()))
+	}
+	if f.Enum() != nil && !f.IsList() && !f.IsMap() {
+		return c.enumValue(f.Enum().Values().ByNumber(v.Enum()), f, path)
+	}
+	return nil
+}
+
+func (c *checker) enumValue(v protoreflect.EnumValueDescriptor, f protoreflect.FieldDescriptor, path string) error {
+	if v == nil {
+		return nil
+	}
+	o, _ := v.Options().(*descriptorpb.EnumValueOptions)
+	if !o.GetDeprecated() {
+		return nil
+	}
+	c.Deprecated = append(c.Deprecated, path+": "+usingDeprecated(fmt.Sprintf("value %s for enum '%s'", v.Name(), f.FullName()), f))
+	if refused, _ := proto.GetExtension(o, annotations.E_DisallowedByDefaultEnum).(bool); refused {
+		return fmt.Errorf("%s is deprecated and no longer accepted", v.FullName())
+	}
+	return nil
+}
+
+func usingDeprecated(what string, f protoreflect.FieldDescriptor) string {
+	file := f.ParentFile().Path()
+	return "using deprecated " + what + " from file " + file[strings.LastIndex(file, "/")+1:] + "; it will be removed from Envoy soon"
+}
+
+func workInProgress(d protoreflect.MessageDescriptor) bool {
+	s, _ := proto.GetExtension(d.Options(), xdsannotations.E_MessageStatus).(*xdsannotations.MessageStatusAnnotation)
+	if s.GetWorkInProgress() {
+		return true
+	}
+	f, _ := proto.GetExtension(d.ParentFile().Options(), xdsannotations.E_FileStatus).(*xdsannotations.FileStatusAnnotation)
+	u, _ := proto.GetExtension(d.ParentFile().Options(), udpav1a.E_FileStatus).(*udpav1a.StatusAnnotation)
+	return f.GetWorkInProgress() || u.GetWorkInProgress()
+}
+
+// violation is what the generated Validate methods return.
+type violation interface {
+	Field() string
+	Reason() string
+	Cause() error
+}
+
+// constraint turns the chain of a generated error into a path and the reason.
+func constraint(d protoreflect.MessageDescriptor, err error) error {
+	v, ok := err.(violation)
+	if !ok {
+		return err
+	}
+	name, index, _ := strings.Cut(v.Field(), "[")
+	field, next := fieldByGoName(d, name)
+	if index != "" {
+		field += "[" + index
+	}
+	if v.Cause() == nil {
+		return &pathError{field, fmt.Errorf("proto constraint validation failed: %s", v.Reason())}
+	}
+	if next == nil {
+		return &pathError{field, fmt.Errorf("proto constraint validation failed: %w", v.Cause())}
+	}
+	return at(field, constraint(next, v.Cause()))
+}
+
+// fieldByGoName finds a field, or a oneof, by the name that the Go code gives it.
+func fieldByGoName(d protoreflect.MessageDescriptor, name string) (string, protoreflect.MessageDescriptor) {
+	for i := range d.Fields().Len() {
+		f := d.Fields().Get(i)
+		if !strings.EqualFold(strings.ReplaceAll(string(f.Name()), "_", ""), name) {
+			continue
+		}
+		if f.IsMap() {
+			return string(f.Name()), f.MapValue().Message()
+		}
+		return string(f.Name()), f.Message()
+	}
+	for i := range d.Oneofs().Len() {
+		if o := d.Oneofs().Get(i); strings.EqualFold(strings.ReplaceAll(string(o.Name()), "_", ""), name) {
+			return string(o.Name()), nil
+		}
+	}
+	return name, nil
+}
+
+// under puts a whole path before an error.
+func under(path string, err error) error {
+	if path == "" {
+		return err
+	}
+	return at(path, err)
+}

@@ -1,0 +1,266 @@
+package runtime
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"sync"
+
+	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+	"go.uber.org/zap"
+
+	"github.com/outrigger-proxy/outrigger/internal/protofile"
+	"github.com/outrigger-proxy/outrigger/internal/snapshot"
+	"github.com/outrigger-proxy/outrigger/internal/stats"
+)
+
+// ErrNoAdminLayer is Modify's answer if the bootstrap lists layers and none is an admin layer.
+var ErrNoAdminLayer = errors.New("no admin layer specified")
+
+// Config is what a Loader is made of.
+type Config struct {
+	// Layered is the bootstrap's layered_runtime; without layers there is one admin layer.
+	Layered *bootstrapv3.LayeredRuntime
+	// ServiceCluster is the name that append_service_cluster appends.
+	ServiceCluster string
+	// Stats is the scope below which runtime.* stands.
+	Stats stats.Scope
+	// Log is the logger of component "runtime".
+	Log *zap.Logger
+}
+
+// Loader reads the layers and publishes snapshots of them.
+type Loader struct {
+	// set at construction
+	layers   []source
+	admin    *adminLayer
+	stats    *loaderStats
+	log      *zap.Logger
+	watchers []*watcher // by Watch
+	// mu serializes reloads
+	mu sync.Mutex
+	// atomic
+	current snapshot.Value[Snapshot]
+}
+
+type loaderStats struct {
+	AdminOverridesActive  stats.Gauge   `stat:"admin_overrides_active"`
+	DeprecatedFeatureSeen stats.Gauge   `stat:"deprecated_feature_seen_since_process_start"`
+	DeprecatedFeatureUse  stats.Counter `stat:"deprecated_feature_use"`
+	LoadError             stats.Counter `stat:"load_error"`
+	LoadSuccess           stats.Counter `stat:"load_success"`
+	NumKeys               stats.Gauge   `stat:"num_keys"`
+	NumLayers             stats.Gauge   `stat:"num_layers"`
+	OverrideDirExists     stats.Counter `stat:"override_dir_exists"`
+	OverrideDirNotExists  stats.Counter `stat:"override_dir_not_exists"`
+}
+
+// source is a configured layer.
+type source interface {
+	// read returns the layer's values; present is false for a layer that does not count (a directory that is not there).
+	read() (values map[string]entry, present bool, err error)
+	layerName() string
+}
+
+// New makes a loader and reads the layers once. An error names the layer's path in the bootstrap.
+func New(c Config) (*Loader, error) {
+	l := &Loader{stats: stats.New[loaderStats](c.Stats.Sub("runtime")), log: c.Log}
+	if l.log == nil {
+		l.log = zap.NewNop()
+	}
+	if err := l.configure(c); err != nil {
+		return nil, err
+	}
+	l.reload()
+	return l, nil
+}
+
+func (l *Loader) configure(c Config) error {
+	seen := map[string]bool{}
+	for i, p := range c.Layered.GetLayers() {
+		path := fmt.Sprintf("layered_runtime.layers[%d]", i)
+		if seen[p.GetName()] {
+			return fmt.Errorf("%s.name: duplicate layer name: %s", path, p.GetName())
+		}
+		seen[p.GetName()] = true
+		if err := l.add(p, c.ServiceCluster); err != nil {
+			return fmt.Errorf("%s.%w", path, err)
+		}
+	}
+	if len(l.layers) == 0 {
+		l.admin = &adminLayer{}
+		l.layers = []source{l.admin}
+	}
+	return nil
+}
+
+func (l *Loader) add(p *bootstrapv3.RuntimeLayer, serviceCluster string) error {
+	switch k := p.GetLayerSpecifier().(type) {
+	case *bootstrapv3.RuntimeLayer_StaticLayer:
+		values := map[string]entry{}
+		if err := flattenStruct(values, "", k.StaticLayer); err != nil {
+			return fmt.Errorf("static_layer: %w", err)
+		}
+		l.layers = append(l.layers, &staticLayer{p.GetName(), values})
+	case *bootstrapv3.RuntimeLayer_DiskLayer_:
+		l.layers = append(l.layers, newDiskLayer(p.GetName(), k.DiskLayer, serviceCluster))
+	case *bootstrapv3.RuntimeLayer_AdminLayer_:
+		if l.admin != nil {
+			return errors.New("admin_layer: too many admin layers specified in LayeredRuntime, at most one may be specified")
+		}
+		l.admin = &adminLayer{name: p.GetName()}
+		l.layers = append(l.layers, l.admin)
+	case *bootstrapv3.RuntimeLayer_RtdsLayer_:
+		return errors.New("rtds_layer: runtime layers over xDS are not supported")
+	default:
+		return errors.New("layer_specifier: is required")
+	}
+	return nil
+}
+
+// Load returns the current snapshot. A nil Loader has none, and a nil Snapshot answers with defaults.
+func (l *Loader) Load() *Snapshot {
+	if l == nil {
+		return nil
+	}
+	return l.current.Load()
+}
+
+// Modify sets keys of the admin layer; an empty value removes one.
+func (l *Loader) Modify(values map[string]string) error {
+	if l.admin == nil {
+		return ErrNoAdminLayer
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.admin.modify(values)
+	l.stats.AdminOverridesActive.Set(int64(min(1, len(l.admin.values))))
+	l.reload()
+	return nil
+}
+
+// Watch begins to reload when a disk layer's symlink_root is replaced by a rename. Close ends it.
+func (l *Loader) Watch() error {
+	for _, src := range l.layers {
+		d, ok := src.(*diskLayer)
+		if !ok {
+			continue
+		}
+		w, err := watch(d.root, l.changed)
+		if err != nil {
+			return fmt.Errorf("layered_runtime: layer %q: disk_layer.symlink_root: unable to watch: %w", d.name, err)
+		}
+		l.watchers = append(l.watchers, w)
+	}
+	return nil
+}
+
+func (l *Loader) changed() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.reload()
+}
+
+// Close ends the watches.
+func (l *Loader) Close() {
+	for _, w := range l.watchers {
+		w.close()
+	}
+	l.watchers = nil
+}
+
+// Deprecated counts the use of a deprecated field.
+func (l *Loader) Deprecated() {
+	l.stats.DeprecatedFeatureUse.Inc()
+	l.stats.DeprecatedFeatureSeen.Inc()
+}
+
+// reload reads all layers and publishes the next snapshot. The caller holds mu, or is New.
+func (l *Loader) reload() {
+	s := &Snapshot{final: map[string]entry{}}
+	disks, failed := 0, false
+	for _, src := range l.layers {
+		values, present, err := src.read()
+		if err != nil {
+			failed = true
+			l.log.Debug("error loading runtime values for layer " + src.layerName() + " from disk: " + err.Error())
+			continue
+		}
+		if !present {
+			continue
+		}
+		if _, disk := src.(*diskLayer); disk {
+			disks++
+		}
+		s.layers = append(s.layers, Layer{src.layerName(), raw(values)})
+		maps.Copy(s.final, values)
+	}
+	l.count(s, disks, failed)
+	l.current.Store(s)
+}
+
+func (l *Loader) count(s *Snapshot, disks int, failed bool) {
+	if failed {
+		l.stats.LoadError.Inc()
+	} else {
+		l.stats.LoadSuccess.Inc()
+	}
+	if disks > 1 {
+		l.stats.OverrideDirExists.Inc()
+	} else {
+		l.stats.OverrideDirNotExists.Inc()
+	}
+	l.stats.NumLayers.Set(int64(len(s.layers)))
+	l.stats.NumKeys.Set(int64(len(s.final)))
+}
+
+func raw(values map[string]entry) map[string]string {
+	r := make(map[string]string, len(values))
+	for k, e := range values {
+		r[k] = e.raw
+	}
+	return r
+}
+
+type staticLayer struct {
+	name   string
+	values map[string]entry
+}
+
+func (s *staticLayer) layerName() string                     { return s.name }
+func (s *staticLayer) read() (map[string]entry, bool, error) { return s.values, true, nil }
+
+// adminLayer is what /runtime_modify changes; the loader's mu guards values.
+type adminLayer struct {
+	name   string
+	values map[string]entry
+}
+
+func (a *adminLayer) layerName() string                     { return a.name }
+func (a *adminLayer) read() (map[string]entry, bool, error) { return a.values, true, nil }
+
+func (a *adminLayer) modify(values map[string]string) {
+	next := maps.Clone(a.values)
+	if next == nil {
+		next = map[string]entry{}
+	}
+	for k, v := range values {
+		if v == "" {
+			delete(next, k)
+		} else {
+			next[k] = fromText(v)
+		}
+	}
+	a.values = next
+}
+
+// fromText reads the text of a file or of an admin request: a YAML scalar, or a FractionalPercent as a YAML map.
+func fromText(s string) entry {
+	v, err := protofile.Value([]byte(s))
+	if err != nil {
+		return text(s)
+	}
+	e := parse(v)
+	e.raw = s
+	return e
+}
