@@ -73,7 +73,36 @@ type TLSInfo interface {
 	LocalURISANs() []string
 	LocalSubject() string
 	PeerFingerprint() string // SHA-256 of the peer certificate in hex
+	// Text is the rest, of which mostly only access logs want to know; empty where there is none.
+	Text(t TLSText) string
+	// PeerValidity is from when until when the peer certificate is valid; zero without one.
+	PeerValidity() (from, until time.Time)
 }
+
+// TLSText names what TLSInfo.Text tells. Lists are joined by commas.
+type TLSText uint8
+
+// The texts. Fingerprints are in hex, certificates are PEM in URL encoding.
+const (
+	TLSSessionID TLSText = iota
+	TLSGroup
+	PeerIssuer
+	PeerSerial
+	PeerCertificate
+	PeerFingerprint1 // SHA-1
+	PeerIPSANs
+	PeerEmailSANs
+	PeerOtherNameSANs
+	PeerIssuerFingerprint256 // of the verified issuer
+	PeerIssuerSerial
+	PeerChainFingerprints256
+	PeerChainFingerprints1
+	PeerChainSerials
+	LocalDNSSANs
+	LocalIPSANs
+	LocalEmailSANs
+	LocalOtherNameSANs
+)
 
 // Conn is what is known of a downstream connection; it is shared by all of its streams.
 type Conn struct {
@@ -92,6 +121,13 @@ type Conn struct {
 	State              FilterState // lives as long as the connection
 	JA3, JA4           string
 	BytesIn, BytesOut  int64 // on the wire, for TCP logs
+	Listener           string
+	ListenerMetadata   Metadata
+	ChainMetadata      Metadata   // of the filter chain
+	Handshake          fiber.Time // the TLS handshake was done
+	End                fiber.Time // the connection was closed
+	LocalClose         string     // why we closed it, in Envoy's words
+	CloseType          string     // how the peer closed it: Normal (also if empty), LocalReset, RemoteReset
 }
 
 // Upstream is what is known of the last attempt at an upstream host.
@@ -115,6 +151,22 @@ type Upstream struct {
 	BytesOut, BytesIn   int64      // on the wire
 	HeaderOut, HeaderIn int64      // of the heads, on the wire
 	ConnID              uint64
+	Remote              Address    // of the connection, where that is not Host
+	Handshake           fiber.Time // the TLS handshake was done
+	FirstRxBody         fiber.Time // first byte of the response's body came in
+	Ready               fiber.Time // the pool lent the connection
+	ServerName          string     // SNI that we sent
+	State               FilterState
+	LocalClose          string // why we closed the connection, in Envoy's words
+	CloseType           string // how the host closed it: Normal (also if empty), LocalReset, RemoteReset
+	Tried               []Try  // hosts that were connected to, in order; may be nil where there was only this one
+}
+
+// Try is a host that an attempt was made at.
+type Try struct {
+	Host   Address
+	Name   string // endpoint hostname
+	ConnID uint64
 }
 
 // Info is what is known of a stream, or of a TCP connection that is proxied: access logs, the substitution formatter, policies
@@ -147,4 +199,46 @@ type Info struct {
 	ConnectionTermination   string
 	HealthCheck             bool // answered by the health_check filter: logs may leave it out
 	Internal                bool // request from inside (x-envoy-internal)
+
+	LogType             LogType // set by whoever calls the access loggers
+	LocalReplyBody      string  // of the local reply that is being made
+	CustomFlags         string  // set by filters, joined by commas
+	TraceID, SpanID     string
+	Traced              bool // the request is traced: sampled, or forced by the service or the client
+	VirtualHostMetadata Metadata
+	Times               map[string]fiber.Time // named points in time for %COMMON_DURATION%
+}
+
+// LogType says at which point of a stream or connection it is logged (envoy.data.accesslog.v3.AccessLogType; same numbers).
+type LogType uint8
+
+// The log types.
+const (
+	LogNotSet LogType = iota
+	LogTCPUpstreamConnected
+	LogTCPPeriodic
+	LogTCPConnectionEnd
+	LogDownstreamStart
+	LogDownstreamPeriodic
+	LogDownstreamEnd
+	LogUpstreamPoolReady
+	LogUpstreamPeriodic
+	LogUpstreamEnd
+	LogDownstreamTunnelSuccessfullyEstablished
+	LogUDPTunnelUpstreamConnected
+	LogUDPPeriodic
+	LogUDPSessionEnd
+	LogTCPConnectionStart
+)
+
+var logTypeNames = [...]string{"NotSet", "TcpUpstreamConnected", "TcpPeriodic", "TcpConnectionEnd", "DownstreamStart",
+	"DownstreamPeriodic", "DownstreamEnd", "UpstreamPoolReady", "UpstreamPeriodic", "UpstreamEnd",
+	"DownstreamTunnelSuccessfullyEstablished", "UdpTunnelUpstreamConnected", "UdpPeriodic", "UdpSessionEnd", "TcpConnectionStart"}
+
+// String returns the name as %ACCESS_LOG_TYPE% prints it.
+func (t LogType) String() string {
+	if int(t) < len(logTypeNames) {
+		return logTypeNames[t]
+	}
+	return logTypeNames[LogNotSet]
 }
