@@ -1,19 +1,23 @@
-// Package log is the application log: zap under Envoy's component names, each with its own level that can change while running.
+// Package log is the application log: zap under Envoy's component names, each with its own level that can change while running, in Envoy's
+// line format.
 package log
 
 import (
 	"fmt"
-	"sort"
+	"slices"
 	"sync"
+	"sync/atomic"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 )
 
-// Set holds the loggers of one process, one per component.
+// Set holds the loggers of one process, one per component of Components.
 type Set struct {
-	core func(zapcore.LevelEnabler) zapcore.Core
-	mu   sync.Mutex // guards the rest
+	// set at construction
+	sink *sink
+	// guarded by mu
+	mu   sync.Mutex
 	all  map[string]*component
 	dflt zapcore.Level
 }
@@ -23,26 +27,47 @@ type component struct {
 	logger *zap.Logger
 }
 
-// NewSet makes a set whose loggers write to the cores that core makes.
-func NewSet(level zapcore.Level, core func(zapcore.LevelEnabler) zapcore.Core) *Set {
-	return &Set{core: core, all: map[string]*component{}, dflt: level}
+// sink is where lines go and how they look.
+type sink struct {
+	out     Output
+	pattern atomic.Pointer[Pattern]
+}
+
+// Output takes whole lines. Write is called by one goroutine at a time per line, by many at once.
+type Output interface {
+	Write(line []byte) (int, error)
+}
+
+// New makes a set that writes to out.
+func New(level zapcore.Level, p *Pattern, out Output) *Set {
+	s := &Set{sink: &sink{out: out}, all: map[string]*component{}, dflt: level}
+	s.sink.pattern.Store(p)
+	return s
 }
 
 // Discard is a set that logs nothing.
-func Discard() *Set {
-	return NewSet(zapcore.FatalLevel, func(zapcore.LevelEnabler) zapcore.Core { return zapcore.NewNopCore() })
-}
+func Discard() *Set { return New(Off, &Pattern{}, discard{}) }
+
+type discard struct{}
+
+func (discard) Write(p []byte) (int, error) { return len(p), nil }
+
+// SetPattern changes the line format, for the bootstrap's application_log_config.
+func (s *Set) SetPattern(p *Pattern) { s.sink.pattern.Store(p) }
 
 // Get returns the logger of a component, such as "upstream". Factories call it once.
-func (s *Set) Get(name string) *zap.Logger { return s.component(name).logger }
-
-func (s *Set) component(name string) *component {
+func (s *Set) Get(name string) *zap.Logger {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.component(name).logger
+}
+
+// component returns a component, which it makes on first use; the caller holds mu.
+func (s *Set) component(name string) *component {
 	c := s.all[name]
 	if c == nil {
 		c = &component{level: zap.NewAtomicLevelAt(s.dflt)}
-		c.logger = zap.New(s.core(c.level)).Named(name)
+		c.logger = zap.New(&core{LevelEnabler: c.level, sink: s.sink}, zap.AddCaller()).Named(name)
 		s.all[name] = c
 	}
 	return c
@@ -52,15 +77,29 @@ func (s *Set) component(name string) *component {
 func (s *Set) SetLevel(name string, l zapcore.Level) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := s.all[name]
-	if c == nil {
+	if s.all[name] == nil && !slices.Contains(Components(), name) {
 		return fmt.Errorf("no logger is named %q", name)
 	}
-	c.level.SetLevel(l)
+	s.component(name).level.SetLevel(l)
 	return nil
 }
 
-// SetAll changes the level of every component, and of those to come.
+// SetLevels changes the levels of some components, or of none if there is one that does not exist.
+func (s *Set) SetLevels(levels []ComponentLevel) error {
+	for _, c := range levels {
+		if !slices.Contains(Components(), c.Name) {
+			return fmt.Errorf("no logger is named %q", c.Name)
+		}
+	}
+	for _, c := range levels {
+		if err := s.SetLevel(c.Name, c.Level); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// SetAll changes the level of every component.
 func (s *Set) SetAll(l zapcore.Level) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -70,16 +109,15 @@ func (s *Set) SetAll(l zapcore.Level) {
 	}
 }
 
-// Each calls f for every component, sorted by name.
+// Each calls f for every component, in the order of Components.
 func (s *Set) Each(f func(name string, l zapcore.Level)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	names := make([]string, 0, len(s.all))
-	for n := range s.all {
-		names = append(names, n)
-	}
-	sort.Strings(names)
-	for _, n := range names {
-		f(n, s.all[n].level.Level())
+	for _, name := range Components() {
+		l := s.dflt
+		if c := s.all[name]; c != nil {
+			l = c.level.Level()
+		}
+		f(name, l)
 	}
 }

@@ -62,7 +62,7 @@ type source interface {
 	layerName() string
 }
 
-// New makes a loader and reads the layers once. An error names the layer's path in the bootstrap.
+// New makes a loader and reads the layers once. An error begins with the path within layered_runtime.
 func New(c Config) (*Loader, error) {
 	l := &Loader{stats: stats.New[loaderStats](c.Stats.Sub("runtime")), log: c.Log}
 	if l.log == nil {
@@ -78,7 +78,7 @@ func New(c Config) (*Loader, error) {
 func (l *Loader) configure(c Config) error {
 	seen := map[string]bool{}
 	for i, p := range c.Layered.GetLayers() {
-		path := fmt.Sprintf("layered_runtime.layers[%d]", i)
+		path := fmt.Sprintf("layers[%d]", i)
 		if seen[p.GetName()] {
 			return fmt.Errorf("%s.name: duplicate layer name: %s", path, p.GetName())
 		}
@@ -148,7 +148,7 @@ func (l *Loader) Watch() error {
 		}
 		w, err := watch(d.root, l.changed)
 		if err != nil {
-			return fmt.Errorf("layered_runtime: layer %q: disk_layer.symlink_root: unable to watch: %w", d.name, err)
+			return fmt.Errorf("layer %q: disk_layer.symlink_root: unable to watch: %w", d.name, err)
 		}
 		l.watchers = append(l.watchers, w)
 	}

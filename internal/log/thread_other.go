@@ -1,0 +1,6 @@
+//go:build !linux
+
+package log
+
+// thread has no meaning here.
+func thread() int { return 0 }

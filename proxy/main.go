@@ -1,0 +1,125 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	goruntime "runtime"
+	"syscall"
+
+	adminv3 "github.com/envoyproxy/go-control-plane/envoy/admin/v3"
+	"go.uber.org/zap"
+
+	"github.com/outrigger-proxy/outrigger/filter"
+	"github.com/outrigger-proxy/outrigger/internal/fiber"
+	"github.com/outrigger-proxy/outrigger/internal/log"
+	"github.com/outrigger-proxy/outrigger/proxy/bootstrap"
+	"github.com/outrigger-proxy/outrigger/proxy/options"
+)
+
+// Version is what --version prints.
+const Version = "0.1.0/1.40.0/Clean/RELEASE/Go"
+
+// Main is the whole program with the extensions of e: it reads the command line, serves, and ends the process with Envoy's exit codes.
+func Main(e *filter.Extensions) { os.Exit(run(os.Args, e, os.Stdout, os.Stderr)) }
+
+// run is Main without the process around it; the result is the exit code.
+func run(args []string, e *filter.Extensions, stdout, stderr io.Writer) int {
+	o, err := options.Parse(args[0], args[1:], Version)
+	var exit *options.Exit
+	if errors.As(err, &exit) {
+		out := stderr
+		if exit.Code == 0 {
+			out = stdout
+		}
+		_, _ = io.WriteString(out, exit.Text)
+		return exit.Code
+	}
+	logs, err := openLog(o, stderr)
+	if err != nil {
+		_, _ = fmt.Fprintln(stderr, "error:", err)
+		return 1
+	}
+	if err := serve(o, e, logs, stdout); err != nil {
+		logs.Get("main").DPanic(fmt.Sprintf("error initializing configuration '%s': %v", o.ConfigPath, err))
+		return 1
+	}
+	return 0
+}
+
+// openLog makes the loggers that the command line asks for.
+func openLog(o *options.Options, stderr io.Writer) (*log.Set, error) {
+	var out log.Output = stderr
+	if o.LogPath != "" {
+		f, err := log.OpenFile(o.LogPath)
+		if err != nil {
+			return nil, err
+		}
+		out = f
+	}
+	logs := log.New(o.Level, log.CompilePattern(o.LogFormat, o.LogFormatEscaped), out)
+	return logs, logs.SetLevels(o.ComponentLevels)
+}
+
+func serve(o *options.Options, e *filter.Extensions, logs *log.Set, stdout io.Writer) error {
+	r, err := load(o, logs)
+	if err != nil {
+		return err
+	}
+	if o.Concurrency == 0 {
+		o.Concurrency = uint32(goruntime.NumCPU())
+	}
+	p, err := New(r.Bootstrap, e, int(o.Concurrency), engine())
+	if err != nil {
+		return err
+	}
+	if o.Mode == adminv3.CommandLineOptions_Validate {
+		_, err := fmt.Fprintf(stdout, "configuration '%s' OK\n", o.ConfigPath)
+		return err
+	}
+	sig := make(chan os.Signal, 1)
+	signal.Notify(sig, syscall.SIGTERM, syscall.SIGINT)
+	go func() { <-sig; p.Stop() }() // ends with the process
+	p.Run()
+	return nil
+}
+
+// load reads the bootstrap, says what is strange about it, and takes over how it wants log lines to look.
+func load(o *options.Options, logs *log.Set) (*bootstrap.Result, error) {
+	r, err := bootstrap.Load(bootstrap.Source{Path: o.ConfigPath, YAML: o.ConfigYaml, AllowUnknown: o.AllowUnknownStaticFields})
+	if err != nil {
+		return nil, err
+	}
+	warn(logs.Get("misc"), "unknown field: ", r.Unknown)
+	warn(logs.Get("misc"), "work in progress: ", r.WIP)
+	if !o.SkipDeprecatedLogs {
+		warn(logs.Get("misc"), "deprecated field: ", r.Deprecated)
+	}
+	p, err := log.CompileConfig(r.Bootstrap.GetApplicationLogConfig())
+	if err != nil {
+		return nil, err
+	}
+	if p != nil && o.LogFormatGiven {
+		return nil, log.ErrTwoFormats
+	}
+	if p != nil {
+		logs.SetPattern(p)
+	}
+	return r, nil
+}
+
+func warn(l *zap.Logger, what string, list []string) {
+	for _, s := range list {
+		l.Warn(what + s)
+	}
+}
+
+// engine is the event loop, or goroutines if the environment asks for them.
+func engine() Engine {
+	if os.Getenv("OUTRIGGER_ENGINE") == "goroutines" {
+		return fiber.NewGoroutines
+	}
+	return fiber.New
+}
