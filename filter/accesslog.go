@@ -34,6 +34,11 @@ func NewLoggers(list []*accesslogv3.AccessLog, env Env) (Loggers, error) {
 	return l, nil
 }
 
+// NewLogFilter compiles an AccessLogFilter for others than access loggers, such as local_reply_config; nil for nil.
+func NewLogFilter(p *accesslogv3.AccessLogFilter, env Env) (LogFilter, error) {
+	return newLogFilter(p, env)
+}
+
 // newLogFilter compiles an AccessLogFilter; nil for nil.
 func newLogFilter(p *accesslogv3.AccessLogFilter, env Env) (LogFilter, error) {
 	switch f := p.GetFilterSpecifier().(type) {

@@ -3,6 +3,8 @@
 package filter
 
 import (
+	"net/netip"
+
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/outrigger-proxy/outrigger/cluster"
@@ -49,6 +51,8 @@ type Env struct {
 	*Process
 	// Listener is what the filter is a part of.
 	Listener *Listener
+	// Scope is where an HTTP filter counts: http.<stat_prefix>. of its connection manager.
+	Scope stats.Scope
 	// Slots counts the slots of the HTTP chain under construction; NewSlot takes the next one.
 	Slots *int
 	// Name is the configured name of the filter: per-route configuration is found by it.
@@ -79,6 +83,25 @@ type Extensions struct {
 	PerRoute  extension.Registry[any, Env] // typed_per_filter_config
 	Log       extension.Registry[AccessLog, Env]
 	LogFilter extension.Registry[LogFilter, Env]
+	// EarlyMutation and IPDetection are the extension points of the connection manager before a route is chosen.
+	EarlyMutation extension.Registry[EarlyMutation, Env]
+	IPDetection   extension.Registry[IPDetection, Env]
+}
+
+// EarlyMutation changes the head of a request before anything else looks at it; false: the mutations after it are left out.
+type EarlyMutation interface{ Mutate(s *stream.Stream) bool }
+
+// IPDetection finds the address of the client in the head of a request (envoy.http.original_ip_detection).
+type IPDetection interface {
+	Detect(q *stream.Request, remote netip.AddrPort) Detected
+}
+
+// Detected is what an IPDetection has found.
+type Detected struct {
+	Address       netip.Addr // not valid: nothing found
+	Trusted       bool       // the address may make the request an internal one
+	SkipXFFAppend bool       // the address of the peer is not appended to x-forwarded-for
+	Reject        int        // status of the local reply that refuses the request; 0: go on
 }
 
 // AccessLog is told of a stream or of a connection when it has ended. It runs on the worker and must not wait.

@@ -1,9 +1,11 @@
 package filter
 
 import (
-	"strconv"
+	"io"
+	"time"
 
 	"github.com/outrigger-proxy/outrigger/filter/route"
+	"github.com/outrigger-proxy/outrigger/internal/fiber"
 	"github.com/outrigger-proxy/outrigger/internal/stream"
 )
 
@@ -21,47 +23,190 @@ type EndHook interface{ OnEnd(s *Stream) }
 // HTTPTerminal leaves a response in the stream, whose body the connection manager then pulls.
 type HTTPTerminal interface{ Serve(s *Stream) }
 
+// InterimHook sees the interim responses (1xx) that the terminal passes on with Stream.Interim, before they are sent.
+type InterimHook interface {
+	OnInterim(s *Stream, r *stream.Response)
+}
+
 // Stream is one request and its response as HTTP filters see them. It is pooled by its worker.
 type Stream struct {
 	stream.Stream
 	Conn  *Conn
-	Route *route.Route // nil: none matched
 	Chain *Chain
+	// Table is the route configuration of this stream.
+	Table *route.Table
+	// Route is the one that matched; nil: none. Rematch looks again.
+	Route *route.Route
+	// Draw is the stream's random number: of weighted clusters, runtime fractions and retries.
+	Draw uint64
+	// Idle is how long the stream may rest, 0: for ever. Change it before Touch.
+	Idle time.Duration
+	// Upgrade is what the request asks for and is granted: "websocket", "connect" and so on; empty: a plain request.
+	Upgrade string
+	// Tunnel is the other side of an upgrade that has come about; the connection manager joins both and the terminal closes it in OnEnd.
+	Tunnel *Tunnel
+	// Restart is set by a terminal that wants the request, which it has changed, to go through the chain again (an internal
+	// redirect); Redirects counts how often that was.
+	Restart   bool
+	Redirects int
+	// Close says that the connection cannot go on after this stream.
+	Close bool
 
-	reply stream.Bytes
-	local bool
-	slots []any
+	fiber      *fiber.Fiber
+	interim    func(r *stream.Response) error
+	reply      stream.Bytes
+	grpcStatus int
+	local      bool
+	finished   bool
+	started    bool // the response head went out
+	limits     [limits]fiber.Time
+	inlet      inlet
+	slots      []slot
+	turn       uint64 // counts the streams that this value has been: a slot of an earlier one is reset
+	off        uint64 // bit i: filter i is disabled
 }
 
-// Begin makes s ready for its next request on c.
-func (s *Stream) Begin(c *Conn, chain *Chain) {
-	s.Stream.Reset(c.Worker, c.Info)
-	s.Conn, s.Chain, s.Route, s.local = c, chain, nil, false
-	for len(s.slots) < chain.Slots {
-		s.slots = append(s.slots, nil)
+// Tunnel is the upstream end of an upgraded stream.
+type Tunnel struct {
+	Conn fiber.Conn
+	Rest []byte // read past the head of the response
+}
+
+// Setup is what a stream is begun with.
+type Setup struct {
+	Conn    *Conn
+	Chain   *Chain
+	Table   *route.Table
+	Draw    uint64
+	Idle    time.Duration
+	Interim func(r *stream.Response) error // sends an interim response to the client
+}
+
+// Begin makes s, whose request has been read, ready to be served by the current fiber.
+func (s *Stream) Begin(p *Setup) {
+	s.Stream.Reset(p.Conn.Worker, p.Conn.Info)
+	s.Conn, s.Chain, s.Table, s.Route, s.Draw, s.Idle, s.interim = p.Conn, p.Chain, p.Table, nil, p.Draw, p.Idle, p.Interim
+	s.Upgrade, s.Tunnel, s.Restart, s.Redirects, s.Close = "", nil, false, 0, false
+	s.local, s.finished, s.started, s.grpcStatus, s.off = false, false, false, 0, 0
+	s.limits = [limits]fiber.Time{}
+	s.fiber = p.Conn.Worker.Current()
+	s.inlet = inlet{s: s, src: s.Request.Body}
+	if s.Request.Body != nil {
+		s.Request.Body = &s.inlet
+	} else {
+		s.Info.RequestEnd = s.Info.Start
+	}
+	s.room()
+}
+
+// Again prepares s for another pass through its chain, after Restart; the next pass is a stream of its own for the filters.
+func (s *Stream) Again() {
+	s.Restart, s.Route = false, nil
+	s.local, s.finished, s.grpcStatus, s.off = false, false, 0, 0
+	s.Response.Status, s.Response.Body = 0, nil
+	s.Response.Header.Reset()
+	s.Response.Trailer.Reset()
+	s.Redirects++
+	s.room()
+}
+
+// room makes room for the slots of the chain.
+func (s *Stream) room() {
+	s.turn++
+	for len(s.slots) < s.Chain.Slots {
+		s.slots = append(s.slots, slot{})
 	}
 }
 
-// LocalReply makes the response ourselves: `return s.LocalReply(403, "rbac_access_denied", "RBAC: access denied")`.
-func (s *Stream) LocalReply(status int, details, body string) Status {
-	r := &s.Response
-	r.Header.Reset()
-	r.Trailer.Reset()
-	r.Status, r.Body, s.Info.Details, s.local = status, nil, details, true
-	if body != "" {
-		s.reply = stream.Bytes{B: append(s.reply.B[:0], body...)}
-		r.Body = &s.reply
-		r.Header.Add("content-length", strconv.Itoa(len(body)))
-		r.Header.Add("content-type", "text/plain")
-	}
-	return Stop
+// Use changes the chain before it is served: for an upgrade that has filters of its own.
+func (s *Stream) Use(c *Chain) {
+	s.Chain = c
+	s.room()
 }
 
-// Local says whether the response is our own.
-func (s *Stream) Local() bool { return s.local }
+// End lets go of what the stream does not own.
+func (s *Stream) End() {
+	s.fiber, s.Tunnel, s.Route = nil, nil, nil
+}
+
+// RequestComplete says whether the request has been read to its end.
+func (s *Stream) RequestComplete() bool { return s.inlet.src == nil || s.inlet.ended }
+
+// Started says that the head of the response has gone out, so that no other response can be made.
+func (s *Stream) Started() bool { return s.started }
+
+// Start is called by the connection manager when the head of the response goes out.
+func (s *Stream) Start() {
+	s.started = true
+	s.Info.ResponseStart = s.Worker.Now()
+	s.Touch()
+}
+
+// Interim sends r, an interim response (1xx), to the client, through the hooks that want to see it.
+func (s *Stream) Interim(r *stream.Response) error {
+	for _, h := range s.Chain.interims {
+		h.OnInterim(s, r)
+	}
+	if s.interim == nil {
+		return nil
+	}
+	return s.interim(r)
+}
+
+// Rematch finds the route again, after a filter has changed what it depends on.
+func (s *Stream) Rematch() {
+	s.Route = nil
+	if s.Table == nil {
+		return
+	}
+	vh, r := s.Table.Match(&s.Stream, s.Draw)
+	s.Route = r
+	s.Info.VirtualHost, s.Info.Route, s.Info.RouteMetadata = "", "", nil
+	if vh != nil {
+		s.Info.VirtualHost = vh.Name
+	}
+	if r != nil {
+		s.Info.Route, s.Info.RouteMetadata = r.Name, r.Metadata
+	}
+}
+
+// editLocal gives a local reply the headers of the route.
+func (s *Stream) editLocal() {
+	if s.Route != nil {
+		s.Route.FinalizeResponse(&s.Stream)
+	}
+}
+
+// inlet is the body of the request as the chain sees it: it counts, and notes the end.
+type inlet struct {
+	s     *Stream
+	src   stream.Body
+	ended bool
+}
+
+// Next passes a piece on.
+func (b *inlet) Next(wait bool) ([]byte, error) {
+	p, err := b.src.Next(wait)
+	s := b.s
+	if len(p) > 0 {
+		s.Info.BytesIn += int64(len(p))
+		s.Touch()
+	}
+	if err == io.EOF && !b.ended {
+		b.ended = true
+		s.Info.RequestEnd = s.Worker.Now()
+		s.Limit(LimitRequest, 0)
+	}
+	return p, err
+}
 
 // Slot is the place of a filter's state in each stream. The T is kept with the pooled stream: it is allocated once, not per request.
 type Slot[T any] struct{ i int }
+
+type slot struct {
+	v    any
+	turn uint64
+}
 
 // NewSlot reserves a slot in the chain that env builds.
 func NewSlot[T any](env Env) Slot[T] {
@@ -70,72 +215,22 @@ func NewSlot[T any](env Env) Slot[T] {
 	return Slot[T]{i}
 }
 
-// Get returns the state of s. It is as the last stream left it: OnRequest (or Serve) resets what matters.
+// Get returns the state of s. It is zero when a stream asks first; a T with a Reset method is reset instead, and may keep its memory.
 func (sl Slot[T]) Get(s *Stream) *T {
-	if v, ok := s.slots[sl.i].(*T); ok {
+	e := &s.slots[sl.i]
+	v, ok := e.v.(*T)
+	if !ok {
+		v = new(T)
+		e.v, e.turn = v, s.turn
 		return v
 	}
-	v := new(T)
-	s.slots[sl.i] = v
+	if e.turn != s.turn {
+		e.turn = s.turn
+		if r, ok := e.v.(interface{ Reset() }); ok {
+			r.Reset()
+		} else {
+			*v = *new(T)
+		}
+	}
 	return v
-}
-
-// Chain is a compiled filter chain: each hook's list holds only those that implement it.
-type Chain struct {
-	Slots     int
-	requests  []RequestHook
-	responses []ResponseHook
-	ends      []EndHook
-	terminal  HTTPTerminal
-}
-
-// Compile sorts filters, in configuration order, into the lists. The last one must be the terminal.
-func Compile(filters []any, slots int) (*Chain, bool) {
-	c := &Chain{Slots: slots}
-	for i, f := range filters {
-		if h, ok := f.(RequestHook); ok {
-			c.requests = append(c.requests, h)
-		}
-		if h, ok := filters[len(filters)-1-i].(ResponseHook); ok {
-			c.responses = append(c.responses, h)
-		}
-		if h, ok := f.(EndHook); ok {
-			c.ends = append(c.ends, h)
-		}
-		if h, ok := f.(HTTPTerminal); ok {
-			if i != len(filters)-1 {
-				return nil, false
-			}
-			c.terminal = h
-		}
-	}
-	return c, c.terminal != nil
-}
-
-// Serve takes s from its request to a response whose body is not yet pulled.
-func (c *Chain) Serve(s *Stream) {
-	for _, h := range c.requests {
-		if h.OnRequest(s) == Stop {
-			c.respond(s)
-			return
-		}
-	}
-	c.terminal.Serve(s)
-	c.respond(s)
-}
-
-// respond runs the response hooks; a local reply from one of them goes out as it is, as in Envoy.
-func (c *Chain) respond(s *Stream) {
-	for _, h := range c.responses {
-		if h.OnResponse(s) == Stop {
-			return
-		}
-	}
-}
-
-// End runs the end hooks.
-func (c *Chain) End(s *Stream) {
-	for _, h := range c.ends {
-		h.OnEnd(s)
-	}
 }

@@ -1,0 +1,400 @@
+package hcm
+
+import (
+	"net/netip"
+	"strconv"
+	"strings"
+
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+
+	"github.com/outrigger-proxy/outrigger/filter"
+	"github.com/outrigger-proxy/outrigger/internal/header"
+	"github.com/outrigger-proxy/outrigger/internal/stream"
+)
+
+// seen is what one pass over the fields of a request has found.
+type seen struct {
+	forwardedFor   string
+	forwardedProto string
+	requestID      string
+	userAgent      string
+	referer        string
+	expect         string
+	referers       int
+	hasFor         bool
+	hasProto       bool
+	hasPort        bool
+	hasID          bool
+	hasAgent       bool
+	envoy          bool // there are x-envoy- fields
+	certificate    bool // there is x-forwarded-client-cert
+	forceTrace     bool
+	via            bool
+}
+
+// sweep goes over the fields once: it takes out what ends at this hop and notes what preparation asks for.
+func (x *exchange) sweep(keepUpgrade bool) {
+	x.seen = seen{}
+	x.Request.Header.RemoveFunc(func(f *header.Field) bool { return !x.note(f, keepUpgrade) })
+}
+
+// note looks at one field and says whether it stays.
+func (x *exchange) note(f *header.Field, keepUpgrade bool) bool {
+	n := &x.seen
+	switch f.Name {
+	case "connection", "upgrade":
+		return keepUpgrade
+	case "keep-alive", "proxy-connection", "transfer-encoding", "x-envoy-internal":
+		return false
+	case "te":
+		ok := hasToken(f.Value, "trailers")
+		f.Value = "trailers"
+		return ok
+	case "x-forwarded-for":
+		n.forwardedFor, n.hasFor = f.Value, true
+	case "x-forwarded-proto":
+		n.forwardedProto, n.hasProto = f.Value, true
+	case "x-forwarded-port":
+		n.hasPort = true
+	case "x-request-id":
+		n.requestID, n.hasID = f.Value, true
+	case "user-agent":
+		n.userAgent, n.hasAgent = f.Value, true
+	case "referer":
+		n.referer, n.referers = f.Value, n.referers+1
+	case "expect":
+		n.expect = f.Value
+	case "x-forwarded-client-cert":
+		n.certificate = true
+	case "via":
+		n.via = true
+	default:
+		n.envoy = n.envoy || strings.HasPrefix(f.Name, "x-envoy-")
+		n.forceTrace = n.forceTrace || f.Name == "x-envoy-force-trace"
+	}
+	return true
+}
+
+// hasToken says whether a comma separated list holds a token, whatever its case.
+func hasToken(list, token string) bool {
+	for len(list) > 0 {
+		item := list
+		if i := strings.IndexByte(list, ','); i >= 0 {
+			item, list = list[:i], list[i+1:]
+		} else {
+			list = ""
+		}
+		if i := strings.IndexByte(item, ';'); i >= 0 {
+			item = item[:i]
+		}
+		if strings.EqualFold(strings.TrimSpace(item), token) {
+			return true
+		}
+	}
+	return false
+}
+
+// prepare makes the request what filters and upstreams may see. It returns Stop when it has answered by itself.
+func (x *exchange) prepare() filter.Status {
+	if x.sane() == filter.Stop || x.normalize() == filter.Stop {
+		return filter.Stop
+	}
+	for _, m := range x.cfg.mutations {
+		if !m.Mutate(&x.Stream.Stream) {
+			break
+		}
+	}
+	x.sweep(x.asked != "")
+	x.mendReferer()
+	if x.cfg.request.scheme != "" {
+		x.Request.Scheme = x.cfg.request.scheme
+	}
+	edge, status := x.forward()
+	if status == filter.Stop {
+		return filter.Stop
+	}
+	x.identify(edge)
+	x.requestID(edge)
+	x.certificate()
+	return filter.Continue
+}
+
+// sane refuses what no filter should have to look at.
+func (x *exchange) sane() filter.Status {
+	q := &x.Request
+	if q.Authority == "" {
+		return x.LocalReply(400, "missing_host_header", "")
+	}
+	if q.Path != "" && q.Path[0] != '/' && q.Path != "*" {
+		x.m.stats.RqNonRelative.Inc()
+		return x.LocalReply(404, "absolute_path_rejected", "")
+	}
+	if q.Path == "" && q.Method != "CONNECT" {
+		return x.LocalReply(404, "missing_path_rejected", "")
+	}
+	return filter.Continue
+}
+
+// forward finds the address of the client, appends ours to x-forwarded-for and says whether the request came in at the edge.
+func (x *exchange) forward() (edge bool, status filter.Status) {
+	r, info := &x.cfg.request, x.Info.Conn
+	client, trusted := netip.Addr{}, false
+	if r.useRemoteAddress {
+		client, trusted = x.atEdge()
+	} else if client, trusted, status = x.detect(); status == filter.Stop {
+		return false, filter.Stop
+	}
+	x.setScheme()
+	internal := trusted && (client.IsValid() && r.isInternal(client) || !client.IsValid() && r.internalUnix && info.Remote.Path != "")
+	if client.IsValid() && client != info.Remote.Addr() {
+		x.peer = *info // the connection as this stream sees it
+		x.peer.Remote = stream.Address{AddrPort: netip.AddrPortFrom(client, 0)}
+		x.Info.Conn = &x.peer
+	}
+	edge = !internal && r.useRemoteAddress
+	h := &x.Request.Header
+	if internal {
+		h.Add("x-envoy-internal", "true")
+		x.Info.Internal = true
+	} else {
+		x.cleanInternal(edge)
+	}
+	if edge {
+		if a := x.Info.Conn.Remote.Addr(); a.IsValid() {
+			h.Set("x-envoy-external-address", x.addressText(a))
+		}
+	}
+	return edge, filter.Continue
+}
+
+// atEdge trusts the peer's address alone, or hops before it.
+func (x *exchange) atEdge() (client netip.Addr, trusted bool) {
+	r, n, info, h := &x.cfg.request, &x.seen, x.Info.Conn, &x.Request.Header
+	trusted = !n.hasFor
+	if r.trustedHops > 0 && n.hasFor {
+		client, _ = lastForwarded(n.forwardedFor, r.trustedHops-1)
+	}
+	peer, isIP := remote(info.Remote, r.mappedIPv4)
+	if !client.IsValid() {
+		client = peer
+	}
+	if !r.skipXFFAppend && isIP {
+		x.appendForwarded(peer)
+	}
+	if r.trustedHops == 0 || !n.hasProto {
+		h.Set("x-forwarded-proto", x.transportScheme())
+		n.forwardedProto = x.transportScheme()
+	}
+	if r.appendPort && (r.trustedHops == 0 || !n.hasPort) {
+		h.Set("x-forwarded-port", x.number(int(info.Local.Port())))
+	}
+	return client, trusted
+}
+
+// appendForwarded appends a to x-forwarded-for, or this machine's address when the peer runs here too.
+func (x *exchange) appendForwarded(peer netip.Addr) {
+	a := x.cfg.local
+	if !peer.Unmap().IsLoopback() {
+		a = x.addressText(peer)
+	}
+	if x.seen.hasFor {
+		a = x.Text(x.seen.forwardedFor, ",", a)
+	}
+	x.Request.Header.Set("x-forwarded-for", a)
+}
+
+// detect believes what stands in the head, as the extensions read it; without them, as xff_num_trusted_hops says.
+func (x *exchange) detect() (client netip.Addr, trusted bool, status filter.Status) {
+	n, h := &x.seen, &x.Request.Header
+	for _, d := range x.cfg.detectors {
+		f := d.Detect(&x.Request, x.Info.Conn.Remote.AddrPort)
+		if f.Reject != 0 {
+			x.m.stats.RqRejectedIP.Inc()
+			return client, false, x.LocalReply(f.Reject, "rejecting_because_detection_failed", "")
+		}
+		if f.Address.IsValid() {
+			if peer, ok := remote(x.Info.Conn.Remote, false); ok && !f.SkipXFFAppend {
+				x.appendForwarded(peer)
+			}
+			client, trusted = f.Address, f.Trusted
+			break
+		}
+	}
+	if len(x.cfg.detectors) == 0 && n.hasFor {
+		client, trusted = lastForwarded(n.forwardedFor, x.cfg.request.trustedHops)
+		trusted = trusted && x.cfg.request.trustedHops == 0
+	}
+	if !n.hasProto {
+		h.Add("x-forwarded-proto", x.transportScheme())
+		n.forwardedProto = x.transportScheme()
+	}
+	return client, trusted, filter.Continue
+}
+
+// transportScheme is the scheme by which the client reached us.
+func (x *exchange) transportScheme() string {
+	info := x.Info.Conn
+	for _, p := range x.cfg.request.httpsPorts {
+		if p == uint32(info.Local.Port()) && info.Local != info.DirectLocal {
+			return "https"
+		}
+	}
+	for _, p := range x.cfg.request.httpPorts {
+		if p == uint32(info.Local.Port()) && info.Local != info.DirectLocal {
+			return "http"
+		}
+	}
+	if info.TLS != nil {
+		return "https"
+	}
+	return "http"
+}
+
+// setScheme fills in :scheme: as the request says, else as x-forwarded-proto, else as the transport.
+func (x *exchange) setScheme() {
+	q := &x.Request
+	if q.Scheme == "" || !x.absolute {
+		if p := x.seen.forwardedProto; strings.EqualFold(p, "http") || strings.EqualFold(p, "https") {
+			q.Scheme = p
+		} else {
+			q.Scheme = x.transportScheme()
+		}
+	}
+	if s := x.cfg.request.scheme; s != "" {
+		q.Scheme = s
+	}
+	q.Scheme = strings.ToLower(q.Scheme)
+	x.Info.Scheme = q.Scheme
+}
+
+// external are the fields that nobody but a trusted peer may set; edgeOnly, those that may pass between meshes.
+func external(name string) bool {
+	switch name {
+	case "x-envoy-retriable-status-codes", "x-envoy-retriable-header-names", "x-envoy-retry-on", "x-envoy-retry-grpc-on", "x-envoy-max-retries",
+		"x-envoy-upstream-alt-stat-name", "x-envoy-upstream-rq-timeout-ms", "x-envoy-upstream-rq-per-try-timeout-ms",
+		"x-envoy-upstream-rq-timeout-alt-response", "x-envoy-expected-rq-timeout-ms", "x-envoy-force-trace", "x-envoy-ip-tags",
+		"x-envoy-original-url", "x-envoy-hedge-on-per-try-timeout":
+		return true
+	}
+	return false
+}
+
+func edgeOnly(name string) bool {
+	switch name {
+	case "x-envoy-decorator-operation", "x-envoy-downstream-service-cluster", "x-envoy-downstream-service-node", "x-envoy-original-path",
+		"x-envoy-original-host":
+		return true
+	}
+	return false
+}
+
+// cleanInternal takes away what a request from outside may not say.
+func (x *exchange) cleanInternal(edge bool) {
+	h := &x.Request.Header
+	for _, name := range x.cfg.internal {
+		h.Del(name)
+	}
+	if !x.seen.envoy {
+		return
+	}
+	h.RemoveFunc(func(f *header.Field) bool { return external(f.Name) || edge && edgeOnly(f.Name) })
+}
+
+// identify adds what says who has forwarded the request.
+func (x *exchange) identify(bool) {
+	h, c := &x.Request.Header, x.cfg
+	if c.request.userAgent && c.userAgent != "" {
+		h.Set("x-envoy-downstream-service-cluster", c.userAgent)
+		if x.seen.userAgent == "" {
+			h.Set("user-agent", c.userAgent)
+		}
+		if c.node != "" {
+			h.Set("x-envoy-downstream-service-node", c.node)
+		}
+	}
+	if c.request.via != "" {
+		x.appendVia(h, c.request.via)
+	}
+}
+
+// appendVia appends to via.
+func (x *exchange) appendVia(h *header.Map, name string) {
+	if v, ok := h.Get("via"); ok {
+		name = x.Text(v, ", ", name)
+	}
+	h.Set("via", name)
+}
+
+// mendReferer drops a referer that is no URL, or one of several.
+func (x *exchange) mendReferer() {
+	if n := x.seen.referers; n > 1 || n == 1 && !isURL(x.seen.referer) {
+		x.Request.Header.Del("referer")
+	}
+}
+
+// isURL says whether s is an absolute http or https URL with a host.
+func isURL(s string) bool {
+	rest, ok := strings.CutPrefix(s, "http://")
+	if !ok {
+		rest, ok = strings.CutPrefix(s, "https://")
+	}
+	return ok && rest != "" && rest[0] != '/' && strings.IndexByte(s, ' ') < 0
+}
+
+// certificate treats x-forwarded-client-cert as forward_client_cert_details says.
+func (x *exchange) certificate() {
+	h, how := &x.Request.Header, x.cfg.request.certificate
+	if how == hcmv3.HttpConnectionManager_ALWAYS_FORWARD_ONLY {
+		return
+	}
+	if t := x.Info.Conn.TLS; how == hcmv3.HttpConnectionManager_SANITIZE || t == nil || t.PeerFingerprint() == "" {
+		if x.seen.certificate {
+			h.Del("x-forwarded-client-cert")
+		}
+		return
+	}
+	if how != hcmv3.HttpConnectionManager_FORWARD_ONLY {
+		x.setCertificate(how == hcmv3.HttpConnectionManager_APPEND_FORWARD)
+	}
+}
+
+// setCertificate says who the peer of a mutual TLS connection is.
+func (x *exchange) setCertificate(appending bool) {
+	t, want := x.Info.Conn.TLS, x.cfg.request.certificateFields
+	var parts []string
+	for _, u := range t.LocalURISANs() {
+		parts = append(parts, "By="+u)
+	}
+	parts = append(parts, "Hash="+t.PeerFingerprint())
+	if want.GetSubject().GetValue() {
+		parts = append(parts, "Subject="+strconv.Quote(t.PeerSubject()))
+	}
+	if want.GetUri() {
+		for _, u := range t.PeerURISANs() {
+			parts = append(parts, "URI="+u)
+		}
+		if len(t.PeerURISANs()) == 0 {
+			parts = append(parts, "URI=")
+		}
+	}
+	if want.GetDns() {
+		for _, d := range t.PeerDNSSANs() {
+			parts = append(parts, "DNS="+d)
+		}
+	}
+	h, v := &x.Request.Header, strings.Join(parts, ";")
+	if old, ok := h.Get("x-forwarded-client-cert"); ok && appending {
+		v = old + "," + v
+	}
+	h.Set("x-forwarded-client-cert", v)
+}
+
+// addressText is an address as headers show it; it lives until the stream ends.
+func (x *exchange) addressText(a netip.Addr) string {
+	return x.Append(func(b []byte, _ *stream.Stream) []byte { return a.AppendTo(b) })
+}
+
+// number is n as text that lives until the stream ends.
+func (x *exchange) number(n int) string {
+	return x.Append(func(b []byte, _ *stream.Stream) []byte { return strconv.AppendInt(b, int64(n), 10) })
+}
