@@ -1,7 +1,6 @@
 package stream
 
 import (
-	"net/netip"
 	"time"
 
 	"github.com/outrigger-proxy/outrigger/internal/fiber"
@@ -24,21 +23,7 @@ var protocolNames = [...]string{"", "HTTP/1.0", "HTTP/1.1", "HTTP/2"}
 func (p Protocol) String() string { return protocolNames[p] }
 
 // Address is where one end of a connection is: an IP address and port, or the path of a unix socket.
-type Address struct {
-	netip.AddrPort
-	Path string // of a unix socket; empty for IP
-}
-
-// String formats the address as Envoy does; empty for the zero Address.
-func (a Address) String() string {
-	switch {
-	case a.Path != "":
-		return a.Path
-	case a.IsValid():
-		return a.AddrPort.String()
-	}
-	return ""
-}
+type Address = fiber.Address
 
 // Metadata is the dynamic metadata of a stream or the static metadata of a resource: filter namespace -> key -> value, the
 // values being what encoding/json would decode (envoy.config.core.v3.Metadata).

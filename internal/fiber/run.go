@@ -1,0 +1,109 @@
+package fiber
+
+import "time"
+
+// rounds is how often fibers that wake each other may go on before the next look at the sockets.
+const rounds = 4
+
+// Run serves until Stop. It locks its goroutine to the thread; on the epoll engine all fibers run there.
+func (w *Worker) Run() {
+	w.pin()
+	defer w.end()
+	w.tick()
+	for !w.stopped {
+		w.turn(w.patience())
+	}
+	w.drain()
+}
+
+// Stop ends Run: listeners are closed, every fiber is cancelled with ErrStopped and runs to its end (those that do not within Grace
+// are given up), connections that are left are closed. It may be called from any goroutine, more than once, and before Run.
+func (w *Worker) Stop() {
+	w.Post(func() { w.stopped = true })
+}
+
+// turn is one round of the loop.
+func (w *Worker) turn(patience time.Duration) {
+	w.poll.wait(patience)
+	w.sleeping.Store(false)
+	w.Turns++
+	w.tick()
+	w.runPosted()
+	for range rounds {
+		if len(w.runnable) == 0 {
+			break
+		}
+		w.runFibers()
+	}
+	w.watch.rest()
+}
+
+// patience is how long this turn may wait for events.
+func (w *Worker) patience() time.Duration {
+	if len(w.runnable) > 0 {
+		return 0
+	}
+	w.sleeping.Store(true)
+	if w.pending.Load() {
+		return 0
+	}
+	return w.wheel.until(w.now)
+}
+
+func (w *Worker) tick() {
+	w.now = Time(time.Since(w.start)) + 1
+	w.wheel.advance(w, w.now)
+}
+
+// runFibers gives each fiber that is runnable now one turn; what they wake is in the next round.
+func (w *Worker) runFibers() {
+	l := w.runnable
+	w.runnable = w.spare[:0]
+	for i, f := range l {
+		l[i] = nil
+		f.budget = budgetPerTurn
+		if f.coro == nil {
+			f.coro = w.newCoro(f)
+		}
+		w.cur = f
+		w.watch.busy(f)
+		f.coro.enter()
+		w.cur = nil
+	}
+	w.spare = l[:0]
+	if w.trim.slot == 0 {
+		w.trim.Set(w, w.now.Add(trimEvery))
+	}
+}
+
+// drain cancels all fibers and lets them end.
+func (w *Worker) drain() {
+	w.poll.unlisten()
+	for _, f := range w.fibers {
+		if f.live {
+			f.cancel(ErrStopped)
+		}
+	}
+	for until := w.now.Add(w.Grace); w.live > 0 && w.now < until; {
+		d := w.patience()
+		if left := time.Duration(until - w.now); d < 0 || d > left {
+			d = left
+		}
+		w.turn(d)
+	}
+}
+
+// end gives everything back. Fibers that still live are left behind: they block or compute, and nothing can end them.
+func (w *Worker) end() {
+	w.ended = true
+	for _, f := range w.free {
+		w.dismiss(f)
+	}
+	w.free = nil
+	w.mu.Lock()
+	w.gone, w.posted = true, nil
+	w.mu.Unlock()
+	w.poll.close()
+	w.watch.end()
+	w.unpin()
+}
