@@ -132,9 +132,9 @@ func (m *Manager) build(c *clusterv3.Cluster, static bool) (*Cluster, error) {
 }
 
 func dial(w *fiber.Worker, to stream.Address, i *pool.Info) (fiber.Conn, error) {
-	c, err := w.Dial(to.AddrPort)
+	c, err := w.Dial(to, nil)
 	if err == nil {
-		i.Local = stream.Address{AddrPort: c.Local()}
+		i.Local = c.Local()
 	}
 	return c, err
 }

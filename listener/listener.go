@@ -61,11 +61,16 @@ func New(p *listenerv3.Listener, env filter.Env) (*Listener, error) {
 
 // Listen opens the socket of a worker. It is called on that worker, or before it runs.
 func (l *Listener) Listen(w *fiber.Worker) error {
-	f, err := w.Listen(l.addr, func(c fiber.Conn) {
-		l.accept(&filter.Conn{Conn: c, Worker: w, Info: &stream.Conn{Remote: stream.Address{AddrPort: c.Remote()}, Start: w.Now()}})
+	sock, err := fiber.Bind(fiber.ListenConfig{Address: stream.Address{AddrPort: l.addr}, ReusePort: true})
+	if err != nil {
+		return err
+	}
+	defer sock.Close()
+	f, err := w.Accept(sock, fiber.AcceptOptions{}, func(c fiber.Conn) {
+		l.accept(&filter.Conn{Conn: c, Worker: w, Info: &stream.Conn{Remote: c.Remote(), Start: w.Now()}})
 	})
 	if err == nil && l.addr.Port() == 0 {
-		l.addr = f.Addr()
+		l.addr = f.Address().AddrPort
 	}
 	return err
 }
