@@ -50,6 +50,7 @@ const (
 
 // View is what the admin interface may know of one version of a listener.
 type View struct {
+	Name    string
 	State   State
 	Static  bool
 	Version string // of the xDS response that brought it; empty for static ones
@@ -102,6 +103,6 @@ func (m *Manager) Close() {}
 // Each calls f for each version of each listener, in the order in which they were added: active ones before draining ones.
 func (m *Manager) Each(f func(View)) {
 	for _, l := range m.listeners {
-		f(View{State: Active, Static: true, Addresses: []stream.Address{{AddrPort: l.Addr()}}})
+		f(View{Name: l.Name, State: Active, Static: true, Addresses: []stream.Address{{AddrPort: l.Addr()}}})
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	goruntime "runtime"
 	"syscall"
+	"time"
 
 	adminv3 "github.com/envoyproxy/go-control-plane/envoy/admin/v3"
 	"go.uber.org/zap"
@@ -64,6 +65,7 @@ func openLog(o *options.Options, stderr io.Writer) (*log.Set, error) {
 }
 
 func serve(o *options.Options, e *filter.Extensions, logs *log.Set, stdout io.Writer) error {
+	started := time.Now()
 	r, err := load(o, logs)
 	if err != nil {
 		return err
@@ -71,17 +73,20 @@ func serve(o *options.Options, e *filter.Extensions, logs *log.Set, stdout io.Wr
 	if o.Concurrency == 0 {
 		o.Concurrency = uint32(goruntime.NumCPU())
 	}
-	p, err := New(r.Bootstrap, e, int(o.Concurrency), engine())
+	p, err := New(r.Bootstrap, Options{Flags: o.CommandLineOptions, Extensions: e, Logs: logs, Engine: engine(), Started: started})
 	if err != nil {
 		return err
 	}
+	p.server.StaticUnknown.Add(uint64(len(r.Unknown)))
+	p.server.WIPProtos.Add(uint64(len(r.WIP)))
 	if o.Mode == adminv3.CommandLineOptions_Validate {
+		p.Close()
 		_, err := fmt.Fprintf(stdout, "configuration '%s' OK\n", o.ConfigPath)
 		return err
 	}
-	sig := make(chan os.Signal, 1)
-	signal.Notify(sig, syscall.SIGTERM, syscall.SIGINT)
-	go func() { <-sig; p.Stop() }() // ends with the process
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1, syscall.SIGHUP)
+	go p.HandleSignals(signals) // ends with the process
 	p.Run()
 	return nil
 }
@@ -118,7 +123,7 @@ func warn(l *zap.Logger, what string, list []string) {
 
 // engine is the event loop, or goroutines if the environment asks for them.
 func engine() Engine {
-	if os.Getenv("OUTRIGGER_ENGINE") == "goroutines" {
+	if os.Getenv("OUTRIGGER_ENGINE") == "goroutine" {
 		return fiber.NewGoroutines
 	}
 	return fiber.New

@@ -2,7 +2,10 @@
 // managers need no mutex.
 package control
 
-import "sync"
+import (
+	"sync"
+	"time"
+)
 
 // Loop runs functions one after the other.
 type Loop struct {
@@ -15,33 +18,45 @@ type Loop struct {
 // New makes a loop; nothing runs before Run.
 func New() *Loop { return &Loop{wake: make(chan struct{}, 1)} }
 
-// Post runs f on the loop after all that was posted before. Any goroutine may call it; after Stop it does nothing.
-func (l *Loop) Post(f func()) {
+// Post runs f on the loop after all that was posted before. Any goroutine may call it. It says whether f will run: not after Stop.
+func (l *Loop) Post(f func()) bool {
 	l.mu.Lock()
-	if !l.closed {
-		l.queue = append(l.queue, f)
+	defer l.mu.Unlock()
+	if l.closed {
+		return false
 	}
-	l.mu.Unlock()
+	l.queue = append(l.queue, f)
 	select {
 	case l.wake <- struct{}{}:
 	default:
 	}
+	return true
 }
 
-// Do runs f on the loop and waits for it. It must not be called on the loop.
-func (l *Loop) Do(f func()) {
+// Do runs f on the loop and waits for it; false: the loop has stopped, and f did not run. It must not be called on the loop.
+func (l *Loop) Do(f func()) bool {
 	done := make(chan struct{})
-	l.Post(func() { defer close(done); f() })
+	if !l.Post(func() { defer close(done); f() }) {
+		return false
+	}
 	<-done
+	return true
+}
+
+// After runs f on the loop once d has passed, unless the timer is stopped before.
+func (l *Loop) After(d time.Duration, f func()) *time.Timer {
+	return time.AfterFunc(d, func() { l.Post(f) })
 }
 
 // Stop ends Run once what was posted before has run.
 func (l *Loop) Stop() {
-	l.Post(func() {
-		l.mu.Lock()
-		l.closed = true
-		l.mu.Unlock()
-	})
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
 }
 
 // Run serves until Stop.
@@ -54,10 +69,11 @@ func (l *Loop) Run() {
 		for _, f := range q {
 			f()
 		}
-		if closed {
+		switch {
+		case len(q) > 0:
+		case closed:
 			return
-		}
-		if len(q) == 0 {
+		default:
 			<-l.wake
 		}
 	}

@@ -78,6 +78,34 @@ func (t *Text) Value() string {
 	return ""
 }
 
+// Classes counts responses by class; all of its counters are shown from the start. The field's tag is the prefix, such as
+// "downstream_rq_".
+type Classes struct {
+	Completed Counter `stat:"completed"`
+	Class1    Counter `stat:"1xx"`
+	Class2    Counter `stat:"2xx"`
+	Class3    Counter `stat:"3xx"`
+	Class4    Counter `stat:"4xx"`
+	Class5    Counter `stat:"5xx"`
+}
+
+// Count takes a response in. A status outside of 100 to 599 counts as completed only.
+func (c *Classes) Count(status int) {
+	c.Completed.Inc()
+	switch status / 100 {
+	case 1:
+		c.Class1.Inc()
+	case 2:
+		c.Class2.Inc()
+	case 3:
+		c.Class3.Inc()
+	case 4:
+		c.Class4.Inc()
+	case 5:
+		c.Class5.Inc()
+	}
+}
+
 // Codes counts responses by status, as `<prefix>completed`, `<prefix>2xx` and `<prefix>200`. None of them is shown before it is used.
 // The field's tag is the prefix, such as "upstream_rq_". The zero Codes is ready for use.
 type Codes struct{ p atomic.Pointer[codes] }

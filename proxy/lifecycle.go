@@ -1,0 +1,133 @@
+package proxy
+
+import (
+	"os"
+	"syscall"
+	"time"
+
+	adminv3 "github.com/envoyproxy/go-control-plane/envoy/admin/v3"
+	"go.uber.org/zap"
+)
+
+// start runs on the control loop: clusters first, and listeners once every cluster has its hosts.
+func (p *Proxy) start() {
+	p.writeAdminAddress()
+	p.scheduleFlush()
+	p.Clusters.Start(func() {
+		if p.draining {
+			return
+		}
+		if err := p.Listeners.Start(); err != nil {
+			p.log.Error("cannot listen", zap.Error(err))
+			p.Quit()
+			return
+		}
+		p.state.Store(int32(adminv3.ServerInfo_LIVE))
+		p.server.InitializationTime.Record(uint64(time.Since(p.options.Started).Milliseconds()))
+		p.log.Info("all clusters and listeners are up", zap.Int("workers", len(p.Workers)))
+		if p.options.Flags.GetMode() == adminv3.CommandLineOptions_InitOnly {
+			p.Quit()
+		}
+	})
+}
+
+// scheduleFlush ends an interval of the statistics every stats_flush_interval.
+func (p *Proxy) scheduleFlush() {
+	if p.config.flush == 0 {
+		return
+	}
+	p.Control.After(p.config.flush, func() {
+		p.server.update(p)
+		p.Stats.Flush()
+		p.scheduleFlush()
+	})
+}
+
+// Quit ends Run at once: connections are closed as they are.
+func (p *Proxy) Quit() { p.quit.Do(func() { close(p.ended) }) }
+
+// Shutdown ends Run once no connection is left, at the latest after the drain time: no new connection is accepted, idle ones are
+// closed, and the others are told to close with their next response. A second Shutdown quits.
+func (p *Proxy) Shutdown() {
+	ok := p.Control.Post(func() {
+		if p.draining {
+			p.Quit()
+			return
+		}
+		p.draining = true
+		p.state.Store(int32(adminv3.ServerInfo_DRAINING))
+		p.log.Info("shutting down", zap.Duration("drain_time", p.drainTime()))
+		p.drain.Start(p.drainTime(), true)
+		p.Listeners.Shutdown()
+		p.Control.After(p.drainTime(), p.Quit)
+		p.quitWhenIdle()
+	})
+	if !ok {
+		p.Quit()
+	}
+}
+
+// quitWhenIdle looks again and again, because connections end on their workers, which should not have to tell.
+func (p *Proxy) quitWhenIdle() {
+	const look = 5 * time.Millisecond
+	if p.Listeners.Connections() == 0 {
+		p.Quit()
+		return
+	}
+	p.Control.After(look, p.quitWhenIdle)
+}
+
+// HandleSignals does what the signals ask for, as Envoy does: SIGTERM and SIGINT shut down, SIGUSR1 reopens log files, SIGHUP
+// means nothing. It returns when c is closed.
+func (p *Proxy) HandleSignals(c <-chan os.Signal) {
+	for s := range c {
+		switch s {
+		case syscall.SIGTERM, syscall.SIGINT:
+			p.log.Warn("caught signal", zap.Stringer("signal", s))
+			p.Shutdown()
+		case syscall.SIGUSR1:
+			p.Files.Reopen()
+		}
+	}
+}
+
+// lifecycle is the part of Proxy that the admin interface may act on.
+type lifecycle Proxy
+
+// State is what /ready and /server_info show: a process that fails its health check is draining too.
+func (l *lifecycle) State() adminv3.ServerInfo_State {
+	s := adminv3.ServerInfo_State(l.state.Load())
+	if s == adminv3.ServerInfo_LIVE && l.drain.Failed() {
+		return adminv3.ServerInfo_DRAINING
+	}
+	return s
+}
+
+// Fail makes health checks of this process fail, or pass again.
+func (l *lifecycle) Fail(on bool) { l.drain.Fail(on) }
+
+// DrainListeners stops the listeners: at once, or after the drain time if graceful; skipExit only drains connections.
+func (l *lifecycle) DrainListeners(inbound, graceful, skipExit bool) {
+	p := (*Proxy)(l)
+	p.Control.Do(func() {
+		if graceful || skipExit {
+			p.Listeners.DrainStart(inbound)
+		}
+		switch {
+		case skipExit:
+		case graceful:
+			p.Control.After(p.drainTime(), func() { p.Listeners.StopAccepting(inbound) })
+		default:
+			p.Listeners.StopAccepting(inbound)
+		}
+	})
+}
+
+// ReopenLogs opens log files again under their paths.
+func (l *lifecycle) ReopenLogs() { l.Files.Reopen() }
+
+// Flush brings statistics that are measured rather than counted up to date.
+func (l *lifecycle) Flush() { l.server.update((*Proxy)(l)) }
+
+// Quit ends the process.
+func (l *lifecycle) Quit() { (*Proxy)(l).Quit() }

@@ -1,0 +1,77 @@
+package proxy
+
+import (
+	goruntime "runtime"
+	"sync"
+	"time"
+
+	"github.com/outrigger-proxy/outrigger/internal/stats"
+)
+
+// serverStats are the statistics server.*; those that are measured are brought up to date by update.
+type serverStats struct {
+	Concurrency        stats.Gauge     `stat:"concurrency"`
+	DaysUntilExpiry    stats.Gauge     `stat:"days_until_first_cert_expiring"`
+	OCSPExpiry         stats.Gauge     `stat:"seconds_until_first_ocsp_response_expiring"`
+	DebugAssertions    stats.Counter   `stat:"debug_assertion_failures"`
+	Bugs               stats.Counter   `stat:"envoy_bug_failures"`
+	Notifications      stats.Counter   `stat:"envoy_notifications"`
+	StaticUnknown      stats.Counter   `stat:"static_unknown_fields"`
+	DynamicUnknown     stats.Counter   `stat:"dynamic_unknown_fields"`
+	WIPProtos          stats.Counter   `stat:"wip_protos"`
+	DroppedFlushes     stats.Counter   `stat:"dropped_stat_flushes"`
+	HotRestartEpoch    stats.Gauge     `stat:"hot_restart_epoch"`
+	FIPS               stats.Gauge     `stat:"compilation_settings.fips_mode"`
+	Live               stats.Gauge     `stat:"live"`
+	MemoryAllocated    stats.Gauge     `stat:"memory_allocated"`
+	MemoryHeap         stats.Gauge     `stat:"memory_heap_size"`
+	MemoryPhysical     stats.Gauge     `stat:"memory_physical_size"`
+	ParentConnections  stats.Gauge     `stat:"parent_connections"`
+	TotalConnections   stats.Gauge     `stat:"total_connections"`
+	State              stats.Gauge     `stat:"state"`
+	RecentLookups      stats.Gauge     `stat:"stats_recent_lookups"`
+	Uptime             stats.Gauge     `stat:"uptime"`
+	Version            stats.Gauge     `stat:"version"`
+	InitializationTime stats.Histogram `stat:"initialization_time_ms"`
+	MainMiss           stats.Counter   `stat:"main_thread.watchdog_miss"`
+	MainMegaMiss       stats.Counter   `stat:"main_thread.watchdog_mega_miss"`
+}
+
+// noCertificate is what days_until_first_cert_expiring shows while there is no certificate.
+const noCertificate = 1<<32 - 1
+
+// server keeps serverStats.
+type server struct {
+	*serverStats
+	mu sync.Mutex // held while they are measured
+}
+
+func newServer(p *Proxy) *server {
+	s := &server{serverStats: stats.New[serverStats](p.Stats.Root().Sub("server"))}
+	s.Concurrency.Set(int64(max(1, p.options.Flags.GetConcurrency())))
+	s.DaysUntilExpiry.Set(noCertificate)
+	s.HotRestartEpoch.Set(int64(p.options.Flags.GetRestartEpoch()))
+	s.Version.Set(p.config.version)
+	return s
+}
+
+// update measures what is not counted as it happens.
+func (s *server) update(p *Proxy) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var m goruntime.MemStats
+	goruntime.ReadMemStats(&m)
+	s.MemoryAllocated.Set(int64(m.HeapAlloc))
+	s.MemoryHeap.Set(int64(m.HeapSys - m.HeapReleased))
+	s.MemoryPhysical.Set(int64(m.Sys - m.HeapReleased))
+	s.Uptime.Set(int64(time.Since(p.options.Started).Seconds()))
+	state := (*lifecycle)(p).State()
+	s.State.Set(int64(state))
+	s.Live.Set(0)
+	if state == 0 {
+		s.Live.Set(1)
+	}
+	if p.Listeners != nil {
+		s.TotalConnections.Set(p.Listeners.Connections())
+	}
+}
