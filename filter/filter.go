@@ -72,6 +72,11 @@ type Listener struct {
 	Scope    stats.Scope // listener.<address>.
 	Drain    *drain.Drain
 	Workers  int
+	// BufferLimit is per_connection_buffer_limit_bytes: what a filter that must have a whole body may keep of it.
+	BufferLimit uint32
+	// Warm is called by a factory that cannot serve yet, such as one that waits for its routes: the listener takes no connection
+	// before ready is called, on the control loop. It may be called while building only.
+	Warm func() (ready func())
 }
 
 // Extensions are the tables of one process: message type -> factory. cmd fills them from filter/all.

@@ -16,7 +16,22 @@ type Accepted struct {
 	ApplicationProtocols []string
 	// Restored says that Info.Local is no longer the address of the socket, so that use_original_dst may hand the connection over.
 	Restored bool
+
+	failure error
 }
+
+// Peek shows what the client has sent, at least min bytes, and leaves it where it is. Filters that stop because of its error need not
+// say so: the listener asks Failure.
+func (a *Accepted) Peek(min int) ([]byte, error) {
+	b, err := a.Conn.Peek(min)
+	if err != nil {
+		a.failure = err
+	}
+	return b, err
+}
+
+// Failure is the last error of Peek: the limit of the listener filters, io.EOF, or that of the connection. Nil if there was none.
+func (a *Accepted) Failure() error { return a.failure }
 
 // ListenerFilter looks at a connection before its filter chain is chosen. It may wait; it peeks (Accepted.Peek) and consumes only
 // what belongs to it alone, such as a PROXY protocol header.
@@ -34,6 +49,20 @@ type Conn struct {
 	Drop func()
 	// Ended is called by the terminal, once, when it has closed the connection.
 	Ended func()
+
+	ends []func()
+}
+
+// OnEnd has f called, on the worker, when the connection has ended: by network filters that hold something for it.
+func (c *Conn) OnEnd(f func()) { c.ends = append(c.ends, f) }
+
+// RunEnds calls what OnEnd was given, the latest first. The listener calls it, from Ended.
+func (c *Conn) RunEnds() {
+	for len(c.ends) > 0 {
+		f := c.ends[len(c.ends)-1]
+		c.ends = c.ends[:len(c.ends)-1]
+		f()
+	}
 }
 
 // Record returns c.Stream, which it makes first if nobody did: a terminal that has access loggers of its own.

@@ -4,6 +4,12 @@ package all
 import (
 	"github.com/outrigger-proxy/outrigger/filter"
 	"github.com/outrigger-proxy/outrigger/filter/http/router"
+	"github.com/outrigger-proxy/outrigger/filter/listener/http_inspector"
+	"github.com/outrigger-proxy/outrigger/filter/listener/original_dst"
+	"github.com/outrigger-proxy/outrigger/filter/listener/proxy_protocol"
+	"github.com/outrigger-proxy/outrigger/filter/network/connection_limit"
+	"github.com/outrigger-proxy/outrigger/filter/network/direct_response"
+	"github.com/outrigger-proxy/outrigger/filter/network/echo"
 	"github.com/outrigger-proxy/outrigger/filter/network/http_connection_manager"
 	"github.com/outrigger-proxy/outrigger/filter/network/tcp_proxy"
 	"github.com/outrigger-proxy/outrigger/internal/extension"
@@ -12,6 +18,12 @@ import (
 // Extensions returns the tables.
 func Extensions() *filter.Extensions {
 	e := &filter.Extensions{}
+	extension.Add(&e.Listener, httpinspector.New)
+	extension.Add(&e.Listener, originaldst.New)
+	extension.Add(&e.Listener, proxyprotocol.New)
+	extension.Add(&e.Network, connectionlimit.New)
+	extension.Add(&e.Network, directresponse.New)
+	extension.Add(&e.Network, echo.New)
 	extension.Add(&e.Network, hcm.New)
 	extension.Add(&e.Network, tcpproxy.New)
 	extension.Add(&e.HTTP, router.New)
