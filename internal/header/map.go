@@ -244,3 +244,19 @@ func (s *Spelling) Of(name string) (string, bool) {
 	}
 	return "", false
 }
+
+// SetID replaces the value of the first field of a well-known name, or adds it.
+func (m *Map) SetID(id ID, value string) {
+	if i := m.index(id); i >= 0 {
+		m.fields[i].Value = value
+		return
+	}
+	m.Put(id, id.Name(), value)
+}
+
+// RemoveID removes all fields of a well-known name.
+func (m *Map) RemoveID(id ID) {
+	if i := m.index(id); i >= 0 {
+		m.cut(i, func(f *Field) bool { return f.Name == id.Name() })
+	}
+}

@@ -25,8 +25,6 @@ var (
 	ErrTooLarge = &Error{431, "http1.headers_too_large", "headers size exceeds limit"}
 	// ErrTooMany is a head with too many fields.
 	ErrTooMany = &Error{431, "http1.too_many_headers", "headers count exceeds limit"}
-	// ErrTrailersTooLarge is a trailer section beyond its limit in bytes.
-	ErrTrailersTooLarge = &Error{431, "http1.trailers_too_large", "trailers size exceeds limit"}
 	// ErrTrailersTooMany is a trailer section with too many fields.
 	ErrTrailersTooMany = &Error{431, "http1.too_many_trailers", "trailers count exceeds limit"}
 	// ErrUnderscore is a header name with an underscore.
@@ -52,6 +50,8 @@ var (
 	// ErrEncodingNotAllowed is an interim or 204 response with a Transfer-Encoding.
 	ErrEncodingNotAllowed = &Error{502, "http1.transfer_encoding_not_allowed", "transfer encoding not allowed in 1xx or 204"}
 
+	// ErrBodyLength is a body that is longer or shorter than the content-length it is sent with.
+	ErrBodyLength = errors.New("http1: body differs from its content-length")
 	// ErrNoResponse is a connection that ended before the first byte of a response.
 	ErrNoResponse = errors.New("http1: connection ended before a response")
 )

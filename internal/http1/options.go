@@ -6,7 +6,7 @@ type Case uint8
 // The cases. Names are in lower case everywhere inside of the proxy.
 const (
 	LowerCase  Case = iota
-	ProperCase      // proper_case_words: the first letter, and each one behind a character that is no letter, digit or ' is upper case
+	ProperCase      // proper_case_words: the first letter, and each one behind what is no letter or digit, is upper case
 )
 
 // Underscores is what happens to a request with an underscore in a header name
@@ -43,7 +43,8 @@ type Options struct {
 	Underscores Underscores
 	// OnUnderscore is told of each such header that is dropped, or of the request that is refused; nil: nobody.
 	OnUnderscore func(dropped bool)
-	// HeadLimit bounds the bytes of a head: names, values and the target (max_request_headers_kb; 60 KiB).
+	// HeadLimit bounds the bytes of a head: names, values and the target (max_request_headers_kb: 60 KiB; of a
+	// response, max_response_headers_kb: 80 KiB).
 	HeadLimit int
 	// FieldLimit bounds the number of header fields, and of trailer fields (max_headers_count; 100).
 	FieldLimit int
@@ -61,4 +62,7 @@ type Options struct {
 // Defaults returns Envoy's default options.
 func Defaults() Options { return Options{HeadLimit: 60 << 10, FieldLimit: 100} }
 
-var defaults = Defaults()
+// UpstreamDefaults returns those for the upstream side, where a head may have 80 KiB.
+func UpstreamDefaults() Options { return Options{HeadLimit: 80 << 10, FieldLimit: 100} }
+
+var defaults, upstreamDefaults = Defaults(), UpstreamDefaults()
