@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"math"
+	"syscall"
 
 	"github.com/outrigger-proxy/outrigger/internal/fiber"
 	"github.com/outrigger-proxy/outrigger/internal/header"
@@ -47,7 +48,7 @@ func (b *body) start(f *framing) {
 	}
 }
 
-// Next returns the next piece. An error is final: it comes again.
+// Next returns the next piece. An error of the message is final: it comes again.
 func (b *body) Next(wait bool) ([]byte, error) {
 	c := b.c
 	if c.Continue != nil {
@@ -95,9 +96,18 @@ func (b *body) sendContinue() error {
 	return f()
 }
 
+// fail keeps an error that is the message's or the connection's. One that ended the wait of a fiber (its limit, its cancellation) is
+// not kept: another attempt may go on with the body.
 func (b *body) fail(err error) error {
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF
+	}
+	switch err.(type) {
+	case *Error, syscall.Errno:
+	default:
+		if err != io.ErrUnexpectedEOF {
+			return err
+		}
 	}
 	b.c.Close = true
 	b.state, b.err = bodyFailed, err

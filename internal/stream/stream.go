@@ -2,7 +2,6 @@
 package stream
 
 import (
-	"io"
 	"unsafe"
 
 	"github.com/outrigger-proxy/outrigger/internal/fiber"
@@ -73,84 +72,4 @@ func (s *Stream) Reset(w *fiber.Worker, c *Conn) {
 	s.Response.Status, s.Response.Body = 0, nil
 	s.Response.Header.Reset()
 	s.Response.Trailer.Reset()
-}
-
-// Bytes is a body that is all there.
-type Bytes struct {
-	B    []byte
-	done bool
-}
-
-// Next returns all of it once.
-func (b *Bytes) Next(bool) ([]byte, error) {
-	if b.done || len(b.B) == 0 {
-		return nil, io.EOF
-	}
-	b.done = true
-	return b.B, nil
-}
-
-// Rewind starts over.
-func (b *Bytes) Rewind() { b.done = false }
-
-// Replay passes a body on and remembers it, so that another attempt can send it again, until it grows beyond its limit.
-type Replay struct {
-	Limit int
-	src   Body
-	kept  []byte
-	pos   int
-	ended bool
-	lost  bool
-}
-
-// Reset starts remembering src.
-func (r *Replay) Reset(src Body, limit int) { *r = Replay{Limit: limit, src: src, kept: r.kept[:0]} }
-
-// Rewind starts over from the first byte; false: too much has gone by.
-func (r *Replay) Rewind() bool {
-	r.pos = 0
-	return !r.lost
-}
-
-// Next returns what is remembered first, then new pieces.
-func (r *Replay) Next(wait bool) ([]byte, error) {
-	if r.pos < len(r.kept) {
-		p := r.kept[r.pos:]
-		r.pos = len(r.kept)
-		return p, nil
-	}
-	if r.ended {
-		return nil, io.EOF
-	}
-	p, err := r.src.Next(wait)
-	if err == io.EOF {
-		r.ended = true
-	}
-	if err != nil {
-		return nil, err
-	}
-	if r.lost = r.lost || len(r.kept)+len(p) > r.Limit; !r.lost {
-		r.kept = append(r.kept, p...)
-		r.pos = len(r.kept)
-	}
-	return p, nil
-}
-
-// Buffer reads b to its end and returns a body that is all there; ok is false if it is longer than limit.
-func Buffer(b Body, limit int) (all *Bytes, ok bool, err error) {
-	all = &Bytes{}
-	for b != nil {
-		p, err := b.Next(true)
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return nil, false, err
-		}
-		if len(all.B)+len(p) > limit {
-			return nil, false, nil
-		}
-		all.B = append(all.B, p...)
-	}
-	return all, true, nil
 }
