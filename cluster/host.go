@@ -1,21 +1,26 @@
 package cluster
 
 import (
+	"time"
+
+	"github.com/outrigger-proxy/outrigger/cluster/discovery"
 	"github.com/outrigger-proxy/outrigger/cluster/pool"
 	"github.com/outrigger-proxy/outrigger/internal/stream"
 )
 
-// Locality is where a host, or this proxy, runs (envoy.config.core.v3.Locality).
-type Locality struct{ Region, Zone, Subzone string }
+// Locality is where a host, or this proxy, runs.
+type Locality = discovery.Locality
 
-// Health is what a host is fit for.
-type Health uint8
+// Health is what is known of a host's health.
+type Health = discovery.Health
 
-// The states of health.
+// The states of health; see discovery.
 const (
-	Healthy Health = iota
-	Degraded
-	Unhealthy
+	Healthy   = discovery.Healthy
+	Degraded  = discovery.Degraded
+	Unhealthy = discovery.Unhealthy
+	Draining  = discovery.Draining
+	Timeout   = discovery.Timeout
 )
 
 // Host is one version of an upstream host; its connections and counters live in the Peer, which all versions share. Two Hosts with
@@ -23,6 +28,7 @@ const (
 type Host struct {
 	// set at construction
 	*pool.Peer
+	Address  stream.Address
 	Hostname string
 	Metadata stream.Metadata
 	Locality Locality
@@ -30,4 +36,17 @@ type Host struct {
 	Weight   uint32
 	Canary   bool // metadata envoy.lb, canary: true
 	Health   Health
+
+	since time.Duration // it has been fit for service, on the manager's clock
+}
+
+// usable says whether a host is sound, degraded (used when there are not enough sound ones), or neither.
+func (h *Host) sound() bool    { return h.Health == discovery.Healthy }
+func (h *Host) degraded() bool { return h.Health == discovery.Degraded }
+func (h *Host) excluded() bool { return h.Health == discovery.Draining } // counts for nothing
+
+func newHost(e *discovery.Endpoint, g *discovery.Group, p *pool.Peer) *Host {
+	canary, _ := e.Metadata["envoy.lb"]["canary"].(bool)
+	return &Host{Peer: p, Address: e.Address, Hostname: e.Hostname, Metadata: e.Metadata, Locality: g.Locality, Priority: g.Priority,
+		Weight: e.Weight, Health: e.Health, Canary: canary}
 }

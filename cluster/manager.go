@@ -2,12 +2,18 @@ package cluster
 
 import (
 	"fmt"
-	"math"
+	"maps"
 	"net/netip"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"google.golang.org/protobuf/proto"
 
+	"github.com/outrigger-proxy/outrigger/cluster/discovery"
+	"github.com/outrigger-proxy/outrigger/cluster/discovery/dns"
 	"github.com/outrigger-proxy/outrigger/cluster/pool"
 	"github.com/outrigger-proxy/outrigger/internal/control"
 	"github.com/outrigger-proxy/outrigger/internal/fiber"
@@ -15,9 +21,8 @@ import (
 	"github.com/outrigger-proxy/outrigger/internal/logfile"
 	"github.com/outrigger-proxy/outrigger/internal/runtime"
 	"github.com/outrigger-proxy/outrigger/internal/snapshot"
+	"github.com/outrigger-proxy/outrigger/internal/sockopt"
 	"github.com/outrigger-proxy/outrigger/internal/stats"
-	"github.com/outrigger-proxy/outrigger/internal/stream"
-	"github.com/outrigger-proxy/outrigger/lb"
 )
 
 // Env is what clusters need of their process.
@@ -32,27 +37,75 @@ type Env struct {
 	Locality Locality
 	// LocalCluster is cluster_manager.local_cluster_name: the cluster that this proxy is a part of.
 	LocalCluster string
-	Extensions   *Extensions
+	// Bind is cluster_manager.upstream_bind_config: for clusters that have none of their own.
+	Bind *corev3.BindConfig
+	// DNS is the bootstrap's typed_dns_resolver_config: for clusters that have none of their own; nil: Envoy's default.
+	DNS        *corev3.TypedExtensionConfig
+	Extensions *Extensions // nil: Builtin
 }
 
-// Extensions are the tables of what a cluster's configuration may name.
-type Extensions struct{}
+// managerStats are cluster_manager.*
+type managerStats struct {
+	Active         stats.Gauge   `stat:"active_clusters"`
+	Warming        stats.Gauge   `stat:"warming_clusters"`
+	Added          stats.Counter `stat:"cluster_added"`
+	Modified       stats.Counter `stat:"cluster_modified"`
+	Removed        stats.Counter `stat:"cluster_removed"`
+	Updated        stats.Counter `stat:"cluster_updated"`
+	Merged         stats.Counter `stat:"cluster_updated_via_merge"`
+	MergeCancelled stats.Counter `stat:"update_merge_cancelled"`
+	OutOfWindow    stats.Counter `stat:"update_out_of_merge_window"`
+}
 
 // Manager owns the clusters. All but Get belongs to the control loop.
 type Manager struct {
 	// set at construction
-	env Env
+	env   Env
+	epoch time.Time
+	stats *managerStats
+	gate  dns.Gate
+	ids   atomic.Uint64
+	dns   dns.Resolver // of the bootstrap
+	bind  bindOptions  // of the bootstrap
+	err   error        // of the bootstrap's part
 	// owned by the control loop
-	started bool
+	clusters map[string]*Cluster // the current ones
+	warming  map[string]*Cluster // and those that will take their place
+	waiting  int                 // of Start
+	ready    func()
+	started  bool
+	batch    int
 	// atomic
 	set snapshot.Value[map[string]*Cluster]
 }
 
 // NewManager makes a manager without clusters.
 func NewManager(env Env) *Manager {
-	m := &Manager{env: env}
-	m.set.Store(&map[string]*Cluster{})
+	if env.Extensions == nil {
+		env.Extensions = Builtin()
+	}
+	m := &Manager{env: env, epoch: time.Now(), gate: dns.NewGate(), clusters: map[string]*Cluster{}, warming: map[string]*Cluster{},
+		stats: stats.New[managerStats](env.Stats.Root().Sub("cluster_manager")), dns: &dns.Client{Timeout: 5 * time.Second, Tries: 4}}
+	if m.bind, m.err = parseBind(env.Bind); m.err != nil {
+		m.err = fmt.Errorf("cluster_manager.upstream_bind_config.%w", m.err)
+	}
+	if env.DNS != nil && m.err == nil {
+		if m.dns, m.err = typedResolver(env.DNS); m.err != nil {
+			m.err = fmt.Errorf("typed_dns_resolver_config: %w", m.err)
+		}
+	}
+	m.set.Store(&m.clusters)
 	return m
+}
+
+func (m *Manager) now() time.Duration { return time.Since(m.epoch) }
+
+func (m *Manager) post(f func()) { m.env.Control.Post(f) }
+
+// after calls f on the control loop after d.
+func (m *Manager) after(d time.Duration, f func()) (stop func()) {
+	t := time.AfterFunc(d, func() { m.env.Control.Post(f) })
+	return func() { t.Stop() }
 }
 
 // Get returns the current version of a cluster, nil if there is none. Any goroutine may call it.
@@ -61,80 +114,244 @@ func (m *Manager) Get(name string) *Cluster { return (*m.set.Load())[name] }
 // Each calls f for every cluster, sorted by name.
 func (m *Manager) Each(f func(*Cluster)) {
 	for _, n := range m.Names() {
-		f(m.Get(n))
+		f(m.clusters[n])
 	}
 }
 
 // Names returns the names of all clusters, sorted.
-func (m *Manager) Names() []string {
-	var names []string
-	for n := range *m.set.Load() {
-		names = append(names, n)
-	}
-	return names
-}
+func (m *Manager) Names() []string { return slices.Sorted(maps.Keys(m.clusters)) }
 
 // Start resolves what must be resolved and calls ready, on the control loop, when every cluster has come so far.
 func (m *Manager) Start(ready func()) {
-	m.started = true
-	ready()
+	m.started, m.ready, m.waiting = true, ready, 1
+	frozen := maps.Clone(m.clusters)
+	m.set.Store(&frozen)
+	for _, c := range m.clusters {
+		if c.config.waitForWarm && !c.warm {
+			m.waiting++
+			c.onWarm = m.oneReady
+		}
+		c.start()
+	}
+	m.oneReady()
 }
 
-// Close ends everything that runs for clusters: look-ups, timers, idle connections.
-func (m *Manager) Close() {}
+func (m *Manager) oneReady() {
+	if m.waiting--; m.waiting == 0 && m.ready != nil {
+		ready := m.ready
+		m.ready = nil
+		ready()
+	}
+}
+
+// Close ends everything that runs for clusters: look-ups, timers, connections without a stream.
+func (m *Manager) Close() {
+	for _, set := range []map[string]*Cluster{m.clusters, m.warming} {
+		for _, c := range set {
+			c.close()
+		}
+	}
+}
+
+// Batch calls f and publishes what it adds and removes at once.
+func (m *Manager) Batch(f func()) {
+	m.batch++
+	f()
+	if m.batch--; m.batch == 0 {
+		m.publish()
+	}
+}
+
+func (m *Manager) publish() {
+	m.stats.Active.Set(int64(len(m.clusters)))
+	m.stats.Warming.Set(int64(len(m.warming)))
+	if m.started && m.batch == 0 { // before Start the map itself is published
+		frozen := maps.Clone(m.clusters)
+		m.set.Store(&frozen)
+	}
+}
 
 // Add makes a cluster, or the next version of it; static says that it comes from the bootstrap. Before Start it is there at once,
-// afterwards when it is warm.
-func (m *Manager) Add(c *clusterv3.Cluster, static bool) error {
-	cl, err := m.build(c, static)
-	if err != nil {
-		return fmt.Errorf("cluster %q: %w", c.GetName(), err)
+// afterwards when it is warm. A configuration that means the same as the current one changes nothing, nor does an update of a
+// static cluster from elsewhere.
+func (m *Manager) Add(p *clusterv3.Cluster, static bool) error {
+	if m.err != nil {
+		return m.err
 	}
-	(*m.set.Load())[cl.Name] = cl
+	if old := m.latest(p.GetName()); old != nil && (old.Static && !static || proto.Equal(old.Proto, p)) {
+		return nil
+	}
+	c, err := m.build(p, static)
+	if err != nil {
+		return fmt.Errorf("cluster %q: %w", p.GetName(), err)
+	}
+	if m.latest(c.Name) == nil {
+		m.stats.Added.Inc()
+	} else {
+		m.stats.Modified.Inc()
+	}
+	if !m.started {
+		m.install(c)
+		return nil
+	}
+	if w := m.warming[c.Name]; w != nil {
+		w.discard(m)
+	}
+	m.warming[c.Name] = c
+	c.onWarm = func() { m.install(c) }
+	c.start()
+	if !c.config.waitForWarm && !c.warm {
+		c.warm = true
+		m.install(c)
+	}
+	m.publish()
 	return nil
 }
 
-// Remove takes a cluster away; false if there is none.
-func (m *Manager) Remove(name string) bool { return false }
+func (m *Manager) latest(name string) *Cluster {
+	if c := m.warming[name]; c != nil {
+		return c
+	}
+	return m.clusters[name]
+}
 
-func (m *Manager) build(c *clusterv3.Cluster, static bool) (*Cluster, error) {
-	cl := &Cluster{Name: c.GetName(), AltName: c.GetName(), Static: static, BufferLimit: 1 << 20, policy: lb.RoundRobin{}}
-	if n := c.GetAltStatName(); n != "" {
-		cl.AltName = n
+// install makes c the current version.
+func (m *Manager) install(c *Cluster) {
+	if m.warming[c.Name] == c {
+		delete(m.warming, c.Name)
 	}
-	cl.Codes = m.env.Stats.Root().Sub("cluster").Sub(cl.AltName)
-	cl.Stats = stats.New[Stats](cl.Codes)
-	connect := 5 * time.Second
-	if c.GetConnectTimeout() != nil {
-		connect = c.GetConnectTimeout().AsDuration()
+	old := m.clusters[c.Name]
+	m.clusters[c.Name] = c
+	m.publish()
+	if old != nil {
+		old.discard(m)
 	}
-	cl.config = pool.Config{ConnectTimeout: connect, IdleTimeout: time.Hour, Stats: cl.Stats, Dial: dial}
-	for p := range cl.config.Limits {
-		cl.config.Limits[p] = pool.NewLimits(pool.Maxima{Connections: 1024, Pending: 1024, Requests: 1024, Retries: 3, Pools: math.MaxInt64})
+}
+
+// Remove takes a cluster away; false if there is none, or if it is static.
+func (m *Manager) Remove(name string) bool {
+	c := m.latest(name)
+	if c == nil || c.Static {
+		return false
 	}
-	v := &hosts{}
-	var balanced []lb.Host
-	for i, l := range c.GetLoadAssignment().GetEndpoints() {
-		for j, e := range l.GetLbEndpoints() {
-			sa := e.GetEndpoint().GetAddress().GetSocketAddress()
-			ip, err := netip.ParseAddr(sa.GetAddress())
-			if err != nil {
-				return nil, fmt.Errorf("load_assignment.endpoints[%d].lb_endpoints[%d]: %w", i, j, err)
-			}
-			h := &Host{Peer: pool.NewPeer(stream.Address{AddrPort: netip.AddrPortFrom(ip, uint16(sa.GetPortValue()))}, &cl.config, len(m.env.Workers)), Weight: 1}
-			v.list = append(v.list, h)
-			balanced = append(balanced, lb.Host{Weight: 1, Active: &h.Stats.RqActive})
+	for _, set := range []map[string]*Cluster{m.warming, m.clusters} {
+		if c := set[name]; c != nil {
+			delete(set, name)
+			c.discard(m)
 		}
 	}
-	v.picker = cl.policy.Build(balanced, nil)
-	cl.hosts.Store(v)
-	return cl, nil
+	m.stats.Removed.Inc()
+	m.publish()
+	return true
 }
 
-func dial(w *fiber.Worker, to stream.Address, i *pool.Info) (fiber.Conn, error) {
-	c, err := w.Dial(to, nil)
-	if err == nil {
-		i.Local = c.Local()
+// discard ends a version that is no longer current.
+func (c *Cluster) discard(m *Manager) {
+	c.close()
+	stats.Drop[Stats](c.Codes)
+	if c.Budgets != nil {
+		stats.Drop[pool.TimeoutBudgets](c.Codes)
 	}
-	return c, err
+	if c.Sizes != nil {
+		stats.Drop[pool.Sizes](c.Codes)
+	}
 }
+
+// local is the cluster that this proxy is a part of, nil if it does not say.
+func (m *Manager) local() *Cluster {
+	if m.env.LocalCluster == "" {
+		return nil
+	}
+	return m.clusters[m.env.LocalCluster]
+}
+
+// hostsChanged lets zones be routed anew when the local cluster has changed.
+func (m *Manager) hostsChanged(c *Cluster) {
+	if m.env.LocalCluster != c.Name {
+		return
+	}
+	for _, other := range m.clusters {
+		if other != c {
+			other.rezone()
+		}
+	}
+}
+
+// build makes a cluster that has not started.
+func (m *Manager) build(p *clusterv3.Cluster, static bool) (*Cluster, error) {
+	o, err := parse(p)
+	if err != nil {
+		return nil, err
+	}
+	socket, err := m.transport(o.name, o.transportSocket)
+	if err != nil {
+		return nil, err
+	}
+	c := &Cluster{Name: o.name, AltName: o.altName, Metadata: o.metadata, Static: static, Proto: p, Updated: time.Now(), BufferLimit: o.bufferLimit,
+		MaxStreamDuration: o.http.maxStreamDuration, TCPIdle: o.tcpIdle, m: m, config: o, balancers: make([]*balancer, len(m.env.Workers)),
+		Codes: m.env.Stats.Root().Sub("cluster").Sub(o.altName)}
+	c.Stats = stats.New[Stats](c.Codes)
+	c.Stats.TransportSocketDefaultMatch.Inc()
+	if o.budgets {
+		c.Budgets = stats.New[pool.TimeoutBudgets](c.Codes)
+	}
+	if o.sizes {
+		c.Sizes = stats.New[pool.Sizes](c.Codes)
+	}
+	if p.GetUpstreamBindConfig() == nil {
+		o.bind = m.bind
+	}
+	d := &dialer{bind: o.bind, keepalive: sockopt.Keepalive(o.keepalive), socket: socket, stats: c.Stats, ids: &m.ids, first: o.first}
+	c.pools = pool.Config{ConnectTimeout: o.connectTimeout, IdleTimeout: o.http.idle, TCPIdle: o.tcpIdle, Duration: o.http.connectionDuration,
+		MaxRequests: o.http.maxRequests, PerDownstream: o.perDownstream, Preconnect: o.preconnect, HostConnections: o.hostConnections,
+		HTTP1: &o.http.http1, Stats: c.Stats, Dial: d.dial}
+	for i, b := range []*pool.BreakerStats{&c.Stats.Default, &c.Stats.High} {
+		o.limits[i].Runtime, o.limits[i].Prefix = m.env.Runtime, fmt.Sprintf("circuit_breakers.%s.%v.", o.name, pool.Priority(i))
+		c.pools.Limits[i] = pool.NewLimits(o.limits[i], b)
+	}
+	c.hosts.Store(nothing())
+	c.originals.set.Store(&map[netip.AddrPort]*original{})
+	c.begin()
+	return c, nil
+}
+
+// begin gives a cluster its source. What needs no question is there at once.
+func (c *Cluster) begin() {
+	o := c.config
+	switch o.kind {
+	case static:
+		c.update(o.assignment)
+	case originalDst:
+		c.update(&discovery.Assignment{})
+	default:
+		resolver := o.dns.resolver
+		if resolver == nil {
+			resolver = c.m.dns
+		}
+		c.source = dns.New(dns.Config{Assignment: o.assignment, Logical: o.kind == logicalDNS, Family: o.dns.family, Refresh: o.dns.refresh, Least: o.dns.least,
+			RespectTTL: o.dns.respectTTL, Jitter: o.dns.jitter, FailureBase: o.dns.failureBase, FailureMax: o.dns.failureMax, Resolver: resolver,
+			Counts: counts{c.Stats}, After: c.m.after, Post: c.m.post, Gate: c.m.gate})
+	}
+}
+
+// start asks the questions.
+func (c *Cluster) start() {
+	switch {
+	case c.source != nil:
+		c.source.Start(c.update)
+	case c.config.kind == originalDst:
+		c.startOriginals()
+	}
+	if c.warm && c.onWarm != nil && c.source == nil {
+		c.onWarm()
+	}
+}
+
+// counts are the update_* statistics, as discovery counts them.
+type counts struct{ s *Stats }
+
+func (c counts) Attempt()   { c.s.UpdateAttempt.Inc() }
+func (c counts) Success()   { c.s.UpdateSuccess.Inc() }
+func (c counts) Failure()   { c.s.UpdateFailure.Inc() }
+func (c counts) Empty()     { c.s.UpdateEmpty.Inc() }
+func (c counts) Unchanged() { c.s.UpdateNoRebuild.Inc() }

@@ -3,6 +3,7 @@ package pool
 import (
 	"errors"
 	"io"
+	"time"
 
 	"github.com/outrigger-proxy/outrigger/internal/fiber"
 	"github.com/outrigger-proxy/outrigger/internal/http1"
@@ -32,7 +33,7 @@ func (c *conn) open() {
 	cfg := l.peer.Config
 	f := l.w.Current()
 	f.SetLimit(fiber.Limit{At: l.w.Now().Add(cfg.ConnectTimeout), Cause: errConnectTimeout})
-	nc, err := cfg.Dial(l.w, l.peer.Address, &c.info)
+	nc, err := cfg.Dial(l.w, *l.peer.target.Load(), &c.info)
 	f.Unlimit()
 	l.connecting--
 	if err != nil {
@@ -45,15 +46,23 @@ func (c *conn) open() {
 	if e := c.exchange; e != nil {
 		c.info.Protocol = stream.HTTP11
 		e.h1.Reset(l.w, nc)
+		e.h1.Options = cfg.HTTP1
 	}
-	if cfg.MaxDuration > 0 {
+	if d := cfg.duration(); d > 0 {
 		c.expiry.Do = c.expired
-		c.expiry.Set(l.w, l.w.Now().Add(cfg.MaxDuration))
+		c.expiry.Set(l.w, l.w.Now().Add(d))
 	}
 	if l.peer.gone.Load() {
 		c.draining = true
 	}
 	l.give(c)
+}
+
+func (cfg *Config) duration() time.Duration {
+	if cfg.Duration == nil {
+		return 0
+	}
+	return cfg.Duration()
 }
 
 func (c *conn) refused(err error) {
@@ -72,9 +81,6 @@ func (c *conn) refused(err error) {
 
 // onIdle runs when something happens on a resting connection: its end, its limit, or bytes that nobody asked for.
 func (c *conn) onIdle(expired bool) {
-	if c.at < 0 {
-		return // lent in the same turn: the stream will see it
-	}
 	c.lane.unrest(c)
 	if expired {
 		c.lane.peer.Config.Stats.CxIdleTimeout.Inc()
@@ -187,6 +193,9 @@ func (e *Exchange) Receive(r *stream.Response) error {
 	return err
 }
 
+// Codec gives access to what the codec counted: head and wire bytes of the messages under way.
+func (e *Exchange) Codec() (in *http1.Conn, out *http1.Sender) { return &e.h1, &e.send }
+
 // Reused says whether the connection has carried a stream before.
 func (e *Exchange) Reused() bool { return e.streams > 1 }
 
@@ -196,7 +205,7 @@ func (e *Exchange) Info() *Info { return &e.info }
 // Detach hands out the raw connection.
 func (e *Exchange) Detach() (fiber.Conn, []byte) {
 	e.detach = true
-	return e.net, nil
+	return e.h1.Detach()
 }
 
 // Release gives the connection back.

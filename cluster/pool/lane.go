@@ -13,6 +13,7 @@ type lane struct {
 	peer    *Peer
 	w       *fiber.Worker
 	limits  *Limits
+	prio    Priority
 	http    bool
 	emptied func() // the last connection is gone; may be nil
 	// owned by the worker
@@ -31,16 +32,21 @@ type waiter struct {
 }
 
 func newLane(p *Peer, w *fiber.Worker, prio Priority, http bool) *lane {
-	return &lane{peer: p, w: w, limits: p.Config.Limits[prio], http: http}
+	return &lane{peer: p, w: w, limits: p.Config.Limits[prio], prio: prio, http: http}
 }
 
 // get lends the connection used last, or waits for one.
 func (l *lane) get() (*conn, error) {
-	if n := len(l.idle); n > 0 {
+	l.limits.refresh()
+	for n := len(l.idle); n > 0; n = len(l.idle) {
 		c := l.idle[n-1]
 		l.idle = l.idle[:n-1]
 		c.at = -1
-		c.net.OnIdle(0, nil) // ours again
+		c.net.OnIdle(0, nil)  // ours again
+		if c.net.Readable() { // it has ended in this very turn
+			c.close(false)
+			continue
+		}
 		if !l.attach(c) {
 			l.rest(c)
 			return nil, ErrOverflow
@@ -114,8 +120,10 @@ func (l *lane) shift() *waiter {
 // attach counts a stream onto c.
 func (l *lane) attach(c *conn) bool {
 	s := l.peer.Config.Stats
-	if !l.limits.Requests.Take() {
-		s.RqPendingOverflow.Inc()
+	if !l.http {
+		l.limits.Requests.Force() // max_requests is for HTTP
+	} else if !l.limits.Requests.Take() {
+		s.RqActiveOverflow.Inc()
 		return false
 	}
 	c.streams++
@@ -151,34 +159,42 @@ func (l *lane) rest(c *conn) {
 	c.at = len(l.idle)
 	l.idle = append(l.idle, c)
 	limit := fiber.Time(0)
-	if d := l.peer.Config.IdleTimeout; d > 0 {
+	d := l.peer.Config.IdleTimeout
+	if !l.http {
+		d = l.peer.Config.TCPIdle
+	}
+	if d > 0 {
 		limit = l.w.Now().Add(d)
 	}
 	c.net.OnIdle(limit, c.onIdle)
 }
 
-// grow starts connections until there is one under way for each stream that waits, as far as the limits go. The first
-// connection of a lane is never refused, or its streams would wait for ever.
+// grow starts connections until there is one under way for each stream that waits (with preconnect_policy some more), as far as the
+// limits go. The first connection of a lane is never refused, or its streams would wait for ever.
 func (l *lane) grow() {
-	for l.connecting < len(l.queue) {
-		if l.allowed() {
-			l.connect()
-			continue
+	for l.wanted() {
+		if !l.allowed() {
+			l.peer.Config.Stats.CxOverflow.Inc()
+			if l.conns > 0 {
+				return
+			}
+			l.limits.Connections.Force()
 		}
-		l.peer.Config.Stats.CxOverflow.Inc()
-		if l.conns > 0 {
-			return
-		}
-		l.limits.Connections.Force()
 		l.connect()
 	}
 }
 
-func (l *lane) allowed() bool {
-	if most := l.peer.Config.HostConnections; most > 0 && l.peer.Stats.CxActive.Load() >= most {
-		return false
+func (l *lane) wanted() bool {
+	waiting := len(l.queue)
+	if ratio := l.peer.Config.Preconnect; ratio > 1 && !l.peer.gone.Load() {
+		busy := l.conns - len(l.idle) - l.connecting
+		return float64(l.connecting+len(l.idle)+busy) < float64(waiting+busy)*ratio
 	}
-	return l.limits.Connections.Take()
+	return l.connecting < waiting
+}
+
+func (l *lane) allowed() bool {
+	return l.peer.Stats.CxActive.Load() < l.peer.Config.HostConnections[l.prio] && l.limits.Connections.Take()
 }
 
 func (l *lane) connect() {
@@ -202,7 +218,6 @@ func (l *lane) connect() {
 	l.peer.Stats.CxTotal.Add(1)
 	l.peer.Stats.CxActive.Add(1)
 	c.info.Started = l.w.Now()
-	c.info.Remote = l.peer.Address
 	l.w.Go(c.open)
 }
 

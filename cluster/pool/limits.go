@@ -3,51 +3,48 @@ package pool
 import (
 	"sync/atomic"
 
+	"github.com/outrigger-proxy/outrigger/internal/runtime"
 	"github.com/outrigger-proxy/outrigger/internal/stats"
 )
 
 // Resource is a circuit breaker: something of which there may be only so many at a time, counted over all workers.
 type Resource struct {
 	// set at construction
-	max       int64
 	open      *stats.Gauge
 	remaining *stats.Gauge // nil unless track_remaining
 	// atomic
-	n atomic.Int64
+	max, n atomic.Int64
 }
 
 // Max returns how many there may be.
-func (r *Resource) Max() int64 { return r.max }
+func (r *Resource) Max() int64 { return r.max.Load() }
 
 // Active returns how many there are.
 func (r *Resource) Active() int64 { return r.n.Load() }
 
-// Free says whether one more may be taken now; another worker may be faster.
-func (r *Resource) Free() bool { return r.n.Load() < r.max }
-
 // Take takes one, or says that there is none left. Two workers never share the last one.
 func (r *Resource) Take() bool {
-	n := r.n.Add(1)
-	if n > r.max {
+	n, most := r.n.Add(1), r.max.Load()
+	if n > most {
 		r.n.Add(-1)
 		return false
 	}
-	r.show(n)
+	r.show(n, most)
 	return true
 }
 
-// Force takes one whatever the limit says: the first connection of a pool is never refused.
-func (r *Resource) Force() { r.show(r.n.Add(1)) }
+// Force takes one whatever the limit says: the first connection of a pool is never refused, nor is a TCP connection a request.
+func (r *Resource) Force() { r.show(r.n.Add(1), r.max.Load()) }
 
 // Return gives one back.
-func (r *Resource) Return() { r.show(r.n.Add(-1)) }
+func (r *Resource) Return() { r.show(r.n.Add(-1), r.max.Load()) }
 
-func (r *Resource) show(n int64) {
-	if n >= r.max-1 && r.open != nil {
-		r.open.Set(flag(n >= r.max))
+func (r *Resource) show(n, most int64) {
+	if n >= most-1 {
+		r.open.Set(flag(n >= most))
 	}
 	if r.remaining != nil {
-		r.remaining.Set(max(r.max-n, 0))
+		r.remaining.Set(max(most-n, 0))
 	}
 }
 
@@ -65,45 +62,82 @@ type Limits struct {
 	Requests    Resource // max_requests
 	Pools       Resource // max_connection_pools
 	Retries     Retries  // max_retries, retry_budget
+
+	// set at construction
+	m Maxima
+	// atomic
+	seen atomic.Pointer[runtime.Snapshot]
 }
 
 // Retries limits the retries under way, by number or by a share of the requests under way.
 type Retries struct {
 	Resource
 	// set at construction
-	limits   *Limits
-	budgeted bool
-	percent  float64
-	floor    int64 // min_retry_concurrency
+	limits *Limits
 }
 
 // Take takes a retry, or says that there is none left.
 func (r *Retries) Take() bool {
-	if !r.budgeted {
-		return r.Resource.Take()
+	m := &r.limits.m
+	if m.Budgeted {
+		s := m.Runtime.Load()
+		percent := s.Double(m.Prefix+"retry_budget.budget_percent", m.Budget)
+		floor := int64(s.Uint(m.Prefix+"retry_budget.min_retry_concurrency", uint64(m.Floor)))
+		active := r.limits.Requests.Active() + r.limits.Pending.Active()
+		r.max.Store(max(int64(float64(active)*percent/100), floor))
 	}
-	active := r.limits.Requests.Active() + r.limits.Pending.Active()
-	most := max(int64(float64(active)*r.percent/100), r.floor)
-	if r.n.Add(1) > most {
-		r.n.Add(-1)
-		return false
-	}
-	return true
+	return r.Resource.Take()
 }
 
 // Maxima are what the circuit breakers of one priority allow.
 type Maxima struct {
 	Connections, Pending, Requests, Retries, Pools int64
-	// Budget is retry_budget, instead of Retries: percent of the requests under way, at least Floor.
+	// Budgeted is retry_budget, instead of Retries: Budget percent of the requests under way, at least Floor.
 	Budgeted bool
 	Budget   float64
 	Floor    int64
+	// Track is track_remaining.
+	Track bool
+	// Runtime may override each of them under Prefix: circuit_breakers.<cluster>.<priority>.
+	Runtime *runtime.Loader
+	Prefix  string
 }
 
 // NewLimits makes the circuit breakers of one priority.
-func NewLimits(m Maxima) *Limits {
-	l := &Limits{}
-	l.Connections.max, l.Pending.max, l.Requests.max, l.Pools.max, l.Retries.max = m.Connections, m.Pending, m.Requests, m.Pools, m.Retries
-	l.Retries.limits, l.Retries.budgeted, l.Retries.percent, l.Retries.floor = l, m.Budgeted, m.Budget, m.Floor
+func NewLimits(m Maxima, s *BreakerStats) *Limits {
+	l := &Limits{m: m}
+	l.Retries.limits = l
+	l.Connections.open, l.Pools.open, l.Requests.open, l.Pending.open, l.Retries.open = &s.CxOpen, &s.CxPoolOpen, &s.RqOpen, &s.RqPendingOpen, &s.RqRetryOpen
+	if m.Track {
+		l.Connections.remaining, l.Pools.remaining, l.Requests.remaining = &s.RemainingCx, &s.RemainingPools, &s.RemainingRq
+		l.Pending.remaining, l.Retries.remaining = &s.RemainingPending, &s.RemainingRetries
+	}
+	l.apply(m.Runtime.Load())
 	return l
+}
+
+// refresh follows the runtime: a comparison unless it has changed.
+func (l *Limits) refresh() {
+	if s := l.m.Runtime.Load(); s != l.seen.Load() {
+		l.apply(s)
+	}
+}
+
+func (l *Limits) apply(s *runtime.Snapshot) {
+	l.seen.Store(s)
+	for _, r := range []struct {
+		r    *Resource
+		key  string
+		most int64
+	}{
+		{&l.Connections, "max_connections", l.m.Connections}, {&l.Pending, "max_pending_requests", l.m.Pending},
+		{&l.Requests, "max_requests", l.m.Requests}, {&l.Retries.Resource, "max_retries", l.m.Retries},
+		{&l.Pools, "max_connection_pools", l.m.Pools},
+	} {
+		if s != nil {
+			r.most = int64(s.Uint(l.m.Prefix+r.key, uint64(r.most)))
+		}
+		r.r.max.Store(r.most)
+		r.r.show(r.r.n.Load(), r.most)
+	}
 }

@@ -1,10 +1,12 @@
 package pool
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/outrigger-proxy/outrigger/internal/fiber"
+	"github.com/outrigger-proxy/outrigger/internal/http1"
 	"github.com/outrigger-proxy/outrigger/internal/stream"
 )
 
@@ -13,32 +15,52 @@ type Config struct {
 	// set at construction
 	ConnectTimeout time.Duration
 	IdleTimeout    time.Duration // of a connection that carries no stream; 0: for ever
-	MaxDuration    time.Duration // after which a connection takes no new streams; 0: no limit
+	TCPIdle        time.Duration // of a TCP connection that nobody uses; 0: for ever
 	MaxRequests    uint32        // streams that a connection may carry; 0: no limit
 	PerDownstream  bool          // connection_pool_per_downstream_connection
 	Stats          *Stats
 	Limits         [Priorities]*Limits
-	// HostConnections limits the connections of each host over all workers; 0: no limit.
-	HostConnections int64
+	// HostConnections limits the connections of each host over all workers, by the priority of the stream.
+	HostConnections [Priorities]int64
+	// Preconnect is how many connections there may be for each stream under way (per_upstream_preconnect_ratio); 1: no more than needed.
+	Preconnect float64
+	HTTP1      *http1.Options
+	// Duration draws the life of a connection (max_connection_duration with its jitter); 0: no limit.
+	Duration func() time.Duration
 	// Dial connects to a host and shakes hands; it runs on a fiber whose limit is the connect timeout.
-	Dial func(w *fiber.Worker, to stream.Address, i *Info) (fiber.Conn, error)
+	Dial func(w *fiber.Worker, to Target, i *Info) (fiber.Conn, error)
+}
+
+// Target is where a host is.
+type Target struct {
+	Address    stream.Address
+	Additional []stream.Address // other addresses of the same host (happy eyeballs)
 }
 
 // Peer is an upstream host as its pools see it. It outlives versions of the host list.
 type Peer struct {
 	// set at construction
-	Address stream.Address
-	Config  *Config
-	Stats   HostStats
+	Config *Config
+	Stats  HostStats
 	// owned by the worker of the same index
 	lanes []*lanes
 	// atomic
-	gone atomic.Bool
+	target atomic.Pointer[Target]
+	gone   atomic.Bool
 }
 
 // NewPeer makes the pools of a host, which cost nothing before they are used.
-func NewPeer(to stream.Address, c *Config, workers int) *Peer {
-	return &Peer{Address: to, Config: c, lanes: make([]*lanes, workers)}
+func NewPeer(to Target, c *Config, workers int) *Peer {
+	p := &Peer{Config: c, lanes: make([]*lanes, workers)}
+	p.target.Store(&to)
+	return p
+}
+
+// Move lets new connections go to another address; a logical host does so. Any goroutine may call it.
+func (p *Peer) Move(to Target) {
+	if old := p.target.Load(); old.Address != to.Address || !slices.Equal(old.Additional, to.Additional) {
+		p.target.Store(&to)
+	}
 }
 
 // lanes are the pools of one host on one worker.
@@ -114,6 +136,11 @@ func (ls *lanes) each(f func(*lane)) {
 // Drain closes the connections that carry no stream, and the others once their stream ends. Any goroutine may call it.
 func (p *Peer) Drain(workers []*fiber.Worker) {
 	p.gone.Store(true)
+	p.Empty(workers)
+}
+
+// Empty closes the connections that carry no stream. Any goroutine may call it.
+func (p *Peer) Empty(workers []*fiber.Worker) {
 	for _, w := range workers {
 		w.Post(func() {
 			if ls := p.lanes[w.ID]; ls != nil {

@@ -36,8 +36,8 @@ type Stats struct {
 	CxTxBytes                   stats.Counter   `stat:"upstream_cx_tx_bytes_total"`
 	CxRxBuffered                stats.Gauge     `stat:"upstream_cx_rx_bytes_buffered"`
 	CxTxBuffered                stats.Gauge     `stat:"upstream_cx_tx_bytes_buffered"`
-	CxConnectMs                 stats.Histogram `stat:"upstream_cx_connect_ms,ms"`
-	CxLengthMs                  stats.Histogram `stat:"upstream_cx_length_ms,ms"`
+	CxConnectMs                 stats.Histogram `stat:"upstream_cx_connect_ms"`
+	CxLengthMs                  stats.Histogram `stat:"upstream_cx_length_ms"`
 	RqPerCx                     stats.Histogram `stat:"upstream_rq_per_cx"`
 	BindErrors                  stats.Counter   `stat:"bind_errors"`
 	RqTotal                     stats.Counter   `stat:"upstream_rq_total"`
@@ -53,10 +53,14 @@ type Stats struct {
 	QueueOverloaded             stats.Counter   `stat:"upstream_queue_overloaded"`
 	TransportSocketDefaultMatch stats.Counter   `stat:"default.total_match_count"`
 
+	// the circuit breakers
+	Default BreakerStats `stat:"circuit_breakers.default."`
+	High    BreakerStats `stat:"circuit_breakers.high."`
+
 	// the router and tcp_proxy
 	CxNoneHealthy           stats.Counter `stat:"upstream_cx_none_healthy"`
 	CxConnectAttempts       stats.Counter `stat:"upstream_cx_connect_attempts_exceeded"`
-	RqCompleted             stats.Counter `stat:"upstream_rq_completed"`
+	RqCompleted             stats.Counter `stat:"upstream_rq_completed"` // shows 0 before the first response; Codes adds to it
 	RqMaintenanceMode       stats.Counter `stat:"upstream_rq_maintenance_mode"`
 	RqMaxDuration           stats.Counter `stat:"upstream_rq_max_duration_reached"`
 	RqPerTryTimeout         stats.Counter `stat:"upstream_rq_per_try_timeout"`
@@ -115,20 +119,34 @@ type Stats struct {
 	WarmingState        stats.Gauge   `stat:"warming_state"`
 }
 
+// BreakerStats say which circuit breakers of a priority are open, and with track_remaining how much room they have.
+type BreakerStats struct {
+	CxOpen           stats.Gauge `stat:"cx_open"`
+	CxPoolOpen       stats.Gauge `stat:"cx_pool_open"`
+	RqOpen           stats.Gauge `stat:"rq_open"`
+	RqPendingOpen    stats.Gauge `stat:"rq_pending_open"`
+	RqRetryOpen      stats.Gauge `stat:"rq_retry_open"`
+	RemainingCx      stats.Gauge `stat:"remaining_cx,lazy"`
+	RemainingPools   stats.Gauge `stat:"remaining_cx_pools,lazy"`
+	RemainingRq      stats.Gauge `stat:"remaining_rq,lazy"`
+	RemainingPending stats.Gauge `stat:"remaining_pending,lazy"`
+	RemainingRetries stats.Gauge `stat:"remaining_retries,lazy"`
+}
+
 // TimeoutBudgets are the histograms of track_cluster_stats.timeout_budgets: how many percent of its time a request used up.
 type TimeoutBudgets struct {
-	Global stats.Histogram `stat:"upstream_rq_timeout_budget_percent_used,percent"`
-	PerTry stats.Histogram `stat:"upstream_rq_timeout_budget_per_try_percent_used,percent"`
+	Global stats.Histogram `stat:"upstream_rq_timeout_budget_percent_used"`
+	PerTry stats.Histogram `stat:"upstream_rq_timeout_budget_per_try_percent_used"`
 }
 
 // Sizes are the histograms of track_cluster_stats.request_response_sizes.
 type Sizes struct {
-	RqHeaders      stats.Histogram `stat:"upstream_rq_headers_size,bytes"`
+	RqHeaders      stats.Histogram `stat:"upstream_rq_headers_size"`
 	RqHeadersCount stats.Histogram `stat:"upstream_rq_headers_count"`
-	RqBody         stats.Histogram `stat:"upstream_rq_body_size,bytes"`
-	RsHeaders      stats.Histogram `stat:"upstream_rs_headers_size,bytes"`
+	RqBody         stats.Histogram `stat:"upstream_rq_body_size"`
+	RsHeaders      stats.Histogram `stat:"upstream_rs_headers_size"`
 	RsHeadersCount stats.Histogram `stat:"upstream_rs_headers_count"`
-	RsBody         stats.Histogram `stat:"upstream_rs_body_size,bytes"`
+	RsBody         stats.Histogram `stat:"upstream_rs_body_size"`
 }
 
 // HostStats are the statistics of one host, as /clusters shows them. They are no part of the store.

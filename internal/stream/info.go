@@ -96,6 +96,7 @@ type Conn struct {
 	Local, Remote      Address // after original-destination, PROXY protocol or x-forwarded-for have had their say
 	DirectLocal        Address // of the socket itself
 	DirectRemote       Address
+	LocalRestored      bool     // Local is where the client wanted to go, as a listener filter found it
 	ServerName         string   // SNI that the client asked for (by the tls_inspector or the handshake)
 	ALPN               []string // that the client offered
 	TLS                TLSInfo

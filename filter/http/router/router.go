@@ -305,7 +305,7 @@ func connectFailure(err error) bool {
 func (a *attempt) run() error {
 	e := a.e
 	s, w := e.s, e.s.Worker
-	host := e.cluster.Pick(lb.Request{Random: rand.Uint64()})
+	host := e.cluster.Pick(w, lb.Request{Random: rand.Uint64()})
 	if host == nil {
 		return errNoHosts
 	}

@@ -1,0 +1,268 @@
+package dns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// Family says which addresses are wanted (envoy.config.cluster.v3.Cluster.DnsLookupFamily).
+type Family uint8
+
+// The families.
+const (
+	Auto        Family = iota // IPv6; if there are none IPv4
+	V4Only                    // IPv4
+	V6Only                    // IPv6
+	V4Preferred               // IPv4; if there are none IPv6
+	All                       // both
+)
+
+// Answer is what a name stands for. No addresses and no error: the name does not exist, or has none of the family.
+type Answer struct {
+	Addrs []netip.Addr
+	TTL   time.Duration // the least of the records; 0: not known
+}
+
+// Resolver answers questions; it may block. Many goroutines may use it.
+type Resolver interface {
+	Lookup(ctx context.Context, name string, f Family) (Answer, error)
+}
+
+// ask puts the questions that a family needs to lookup, which answers for IPv4 or IPv6 alone.
+func ask(f Family, lookup func(v6 bool) (Answer, error)) (Answer, error) {
+	switch f {
+	case V4Only:
+		return lookup(false)
+	case V6Only:
+		return lookup(true)
+	case All:
+		a, err4 := lookup(false)
+		b, err6 := lookup(true)
+		if err4 != nil && err6 != nil {
+			return Answer{}, err4
+		}
+		a.Addrs = append(a.Addrs, b.Addrs...)
+		a.TTL = least(a.TTL, b.TTL)
+		return a, nil
+	}
+	first := f == Auto
+	a, err := lookup(first)
+	if err == nil && len(a.Addrs) > 0 {
+		return a, nil
+	}
+	b, err2 := lookup(!first)
+	if err2 != nil && err == nil {
+		return a, nil
+	}
+	return b, err2
+}
+
+func least(a, b time.Duration) time.Duration {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
+}
+
+// Client is a stub resolver of its own: it reads the hosts file, and asks servers by UDP, or TCP where an answer does not fit. It
+// stands in for Envoy's c-ares, and unlike the system's resolver it knows how long an answer holds.
+type Client struct {
+	// set at construction
+	Servers    []string // host:port; empty: those of resolv.conf
+	TCP        bool     // use_tcp_for_dns_lookups
+	NoSearch   bool     // no_default_search_domain
+	Fallback   bool     // Servers only if resolv.conf names none
+	Rotate     bool     // rotate_nameservers
+	Timeout    time.Duration
+	Tries      int
+	UDPSize    uint16 // edns0_max_payload_size; 0: none offered
+	HostsFile  string // empty: /etc/hosts
+	ResolvConf string // empty: /etc/resolv.conf
+}
+
+// Lookup finds the addresses of name.
+func (c *Client) Lookup(ctx context.Context, name string, f Family) (Answer, error) {
+	known := c.hosts(name)
+	if len(known) > 0 {
+		return ask(f, func(v6 bool) (Answer, error) { return Answer{Addrs: only(known, v6)}, nil })
+	}
+	conf, err := c.config()
+	if err != nil {
+		return Answer{}, err
+	}
+	return ask(f, func(v6 bool) (Answer, error) { return c.search(ctx, conf, name, v6) })
+}
+
+func only(l []netip.Addr, v6 bool) (kept []netip.Addr) {
+	for _, a := range l {
+		if a.Is6() == v6 {
+			kept = append(kept, a)
+		}
+	}
+	return kept
+}
+
+// hosts reads the hosts file; localhost is itself even where there is none.
+func (c *Client) hosts(name string) (found []netip.Addr) {
+	path := c.HostsFile
+	if path == "" {
+		path = "/etc/hosts"
+	}
+	text, _ := os.ReadFile(path)
+	for _, line := range strings.Split(string(text), "\n") {
+		line, _, _ = strings.Cut(line, "#")
+		fields := strings.Fields(line)
+		if len(fields) < 2 {
+			continue
+		}
+		for _, n := range fields[1:] {
+			if a, err := netip.ParseAddr(fields[0]); err == nil && strings.EqualFold(n, name) {
+				found = append(found, a)
+			}
+		}
+	}
+	if len(found) == 0 && strings.EqualFold(name, "localhost") {
+		found = []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()}
+	}
+	return found
+}
+
+func (c *Client) config() (*dns.ClientConfig, error) {
+	path := c.ResolvConf
+	if path == "" {
+		path = "/etc/resolv.conf"
+	}
+	conf, err := dns.ClientConfigFromFile(path)
+	if err != nil {
+		conf = &dns.ClientConfig{Ndots: 1}
+	}
+	var servers []string
+	for _, s := range conf.Servers {
+		servers = append(servers, net.JoinHostPort(s, "53"))
+	}
+	if len(c.Servers) > 0 && (!c.Fallback || len(servers) == 0) {
+		servers = c.Servers
+	}
+	if len(servers) == 0 {
+		return nil, errors.New("no DNS server is known")
+	}
+	conf.Servers = servers
+	if c.NoSearch {
+		conf.Search = nil
+	}
+	return conf, nil
+}
+
+// search asks for name below each search domain, in the order that ndots says, until one has an answer.
+func (c *Client) search(ctx context.Context, conf *dns.ClientConfig, name string, v6 bool) (a Answer, err error) {
+	for _, fqdn := range conf.NameList(name) {
+		if a, err = c.exchange(ctx, conf, fqdn, v6); err != nil || len(a.Addrs) > 0 {
+			return a, err
+		}
+	}
+	return a, err
+}
+
+func (c *Client) exchange(ctx context.Context, conf *dns.ClientConfig, fqdn string, v6 bool) (Answer, error) {
+	q := new(dns.Msg)
+	kind := dns.TypeA
+	if v6 {
+		kind = dns.TypeAAAA
+	}
+	q.SetQuestion(fqdn, kind)
+	if c.UDPSize > 0 {
+		q.SetEdns0(c.UDPSize, false)
+	}
+	err := errors.New("no DNS server was asked")
+	servers := conf.Servers
+	if c.Rotate {
+		at := int(dns.Id()) % len(servers)
+		servers = append(servers[at:len(servers):len(servers)], servers[:at]...)
+	}
+	for range max(c.Tries, 1) {
+		for _, server := range servers {
+			var r *dns.Msg
+			if r, err = c.query(ctx, q, server); err == nil {
+				return answer(r, kind), nil
+			}
+			if ctx.Err() != nil {
+				return Answer{}, ctx.Err()
+			}
+		}
+	}
+	return Answer{}, err
+}
+
+func (c *Client) query(ctx context.Context, q *dns.Msg, server string) (*dns.Msg, error) {
+	client := dns.Client{Timeout: c.Timeout, UDPSize: max(c.UDPSize, dns.MinMsgSize)}
+	if c.TCP {
+		client.Net = "tcp"
+	}
+	r, _, err := client.ExchangeContext(ctx, q, server)
+	if err == nil && r.Truncated && !c.TCP {
+		client.Net = "tcp"
+		r, _, err = client.ExchangeContext(ctx, q, server)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if r.Rcode != dns.RcodeSuccess && r.Rcode != dns.RcodeNameError {
+		return nil, fmt.Errorf("%s says %s", server, dns.RcodeToString[r.Rcode])
+	}
+	return r, nil
+}
+
+func answer(r *dns.Msg, kind uint16) (a Answer) {
+	for _, rr := range r.Answer {
+		ttl := time.Duration(rr.Header().Ttl) * time.Second
+		var ip net.IP
+		switch v := rr.(type) {
+		case *dns.A:
+			ip = v.A.To4()
+		case *dns.AAAA:
+			ip = v.AAAA.To16()
+		}
+		if addr, ok := netip.AddrFromSlice(ip); ok && rr.Header().Rrtype == kind {
+			if len(a.Addrs) == 0 || ttl < a.TTL {
+				a.TTL = ttl
+			}
+			a.Addrs = append(a.Addrs, addr)
+		}
+	}
+	return a
+}
+
+// System asks the resolver of the operating system (envoy.network.dns_resolver.getaddrinfo). It does not know how long answers hold.
+type System struct{ Retries int }
+
+// Lookup finds the addresses of name.
+func (s System) Lookup(ctx context.Context, name string, f Family) (Answer, error) {
+	return ask(f, func(v6 bool) (a Answer, err error) {
+		network := "ip4"
+		if v6 {
+			network = "ip6"
+		}
+		for range s.Retries + 1 {
+			a.Addrs, err = net.DefaultResolver.LookupNetIP(ctx, network, name)
+			var missing *net.DNSError
+			if errors.As(err, &missing) && missing.IsNotFound {
+				return Answer{}, nil
+			}
+			if err == nil || ctx.Err() != nil {
+				break
+			}
+		}
+		for i := range a.Addrs {
+			a.Addrs[i] = a.Addrs[i].Unmap()
+		}
+		return a, err
+	})
+}

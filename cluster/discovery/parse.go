@@ -1,0 +1,212 @@
+package discovery
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+
+	"github.com/outrigger-proxy/outrigger/internal/stream"
+)
+
+const (
+	defaultOverprovisioning = 140
+	maxWeight               = 1<<32 - 1
+)
+
+// Parse reads an assignment. With names set, endpoints may be DNS names; otherwise they are refused as Envoy refuses them.
+// Its errors begin with the path below load_assignment.
+func Parse(p *endpointv3.ClusterLoadAssignment, names bool) (*Assignment, error) {
+	a := &Assignment{Overprovisioning: defaultOverprovisioning}
+	if err := a.policy(p.GetPolicy()); err != nil {
+		return nil, fmt.Errorf("policy.%w", err)
+	}
+	named, err := namedEndpoints(p, names)
+	if err != nil {
+		return nil, err
+	}
+	for i, l := range p.GetEndpoints() {
+		g, err := group(l, named, names)
+		if err != nil {
+			return nil, fmt.Errorf("endpoints[%d]%w", i, err)
+		}
+		a.Groups = append(a.Groups, g)
+	}
+	return a, nil
+}
+
+func (a *Assignment) policy(p *endpointv3.ClusterLoadAssignment_Policy) error {
+	if len(p.GetDropOverloads()) > 0 {
+		return errors.New("drop_overloads: dropping a share of the load is not supported yet")
+	}
+	if p.GetEndpointStaleAfter() != nil {
+		return errors.New("endpoint_stale_after: stale assignments are not supported yet")
+	}
+	if f := p.GetOverprovisioningFactor(); f != nil {
+		a.Overprovisioning = f.GetValue()
+	}
+	a.WeightedHealth = p.GetWeightedPriorityHealth()
+	return nil
+}
+
+func namedEndpoints(p *endpointv3.ClusterLoadAssignment, names bool) (map[string]Endpoint, error) {
+	if len(p.GetNamedEndpoints()) == 0 {
+		return nil, nil
+	}
+	named := map[string]Endpoint{}
+	for name, e := range p.GetNamedEndpoints() {
+		parsed, err := endpoint(e, names)
+		if err != nil {
+			return nil, fmt.Errorf("named_endpoints[%s]%w", name, err)
+		}
+		named[name] = parsed
+	}
+	return named, nil
+}
+
+func group(l *endpointv3.LocalityLbEndpoints, named map[string]Endpoint, names bool) (Group, error) {
+	loc := l.GetLocality()
+	g := Group{Locality: Locality{loc.GetRegion(), loc.GetZone(), loc.GetSubZone()}, Priority: l.GetPriority(), Weight: l.GetLoadBalancingWeight().GetValue()}
+	list := l.GetLbEndpoints()
+	switch c := l.GetLbConfig().(type) {
+	case *endpointv3.LocalityLbEndpoints_LoadBalancerEndpoints:
+		list = c.LoadBalancerEndpoints.GetLbEndpoints()
+	case *endpointv3.LocalityLbEndpoints_LedsClusterLocalityConfig:
+		return g, errors.New(".leds_cluster_locality_config: endpoint discovery by locality is not supported yet")
+	}
+	var sum uint64
+	for i, p := range list {
+		e, err := lbEndpoint(p, named, names)
+		if err != nil {
+			return g, fmt.Errorf(".lb_endpoints[%d]%w", i, err)
+		}
+		if sum += uint64(e.Weight); sum > maxWeight {
+			return g, fmt.Errorf(".lb_endpoints[%d].load_balancing_weight: the sum of weights at priority %d exceeds %d", i, g.Priority, uint32(maxWeight))
+		}
+		g.Endpoints = append(g.Endpoints, e)
+	}
+	return g, nil
+}
+
+func lbEndpoint(p *endpointv3.LbEndpoint, named map[string]Endpoint, names bool) (Endpoint, error) {
+	e, err := Endpoint{}, error(nil)
+	switch id := p.GetHostIdentifier().(type) {
+	case *endpointv3.LbEndpoint_EndpointName:
+		found, ok := named[id.EndpointName]
+		if !ok {
+			return e, fmt.Errorf(".endpoint_name: %q is not among named_endpoints", id.EndpointName)
+		}
+		e = found
+	default:
+		e, err = endpoint(p.GetEndpoint(), names)
+	}
+	if err != nil {
+		return e, fmt.Errorf(".endpoint%w", err)
+	}
+	e.Weight = 1
+	if w := p.GetLoadBalancingWeight(); w != nil {
+		e.Weight = max(w.GetValue(), 1)
+	}
+	e.Metadata = Metadata(p.GetMetadata())
+	e.Health, err = health(p.GetHealthStatus())
+	return e, err
+}
+
+func health(s corev3.HealthStatus) (Health, error) {
+	switch s {
+	case corev3.HealthStatus_UNKNOWN, corev3.HealthStatus_HEALTHY:
+		return Healthy, nil
+	case corev3.HealthStatus_DEGRADED:
+		return Degraded, nil
+	case corev3.HealthStatus_UNHEALTHY:
+		return Unhealthy, nil
+	case corev3.HealthStatus_DRAINING:
+		return Draining, nil
+	case corev3.HealthStatus_TIMEOUT:
+		return Timeout, nil
+	}
+	return 0, fmt.Errorf(".health_status: %v is not known", s)
+}
+
+func endpoint(p *endpointv3.Endpoint, names bool) (Endpoint, error) {
+	e := Endpoint{Hostname: p.GetHostname()}
+	if p.GetAddress() == nil {
+		return e, errors.New(".address: is required")
+	}
+	var err error
+	if e.Address, e.Name, e.Port, err = Address(p.GetAddress(), names); err != nil {
+		return e, fmt.Errorf(".address.%w", err)
+	}
+	if e.Hostname == "" {
+		e.Hostname = e.Name
+	}
+	for i, more := range p.GetAdditionalAddresses() {
+		a, name, _, err := Address(more.GetAddress(), false)
+		if err == nil && (name != "" || a.Path != "") {
+			err = errors.New("only IP addresses may be added")
+		}
+		if err == nil && e.Name != "" {
+			err = errors.New("a name that is to be resolved takes no additional addresses")
+		}
+		if err != nil {
+			return e, fmt.Errorf(".additional_addresses[%d].address.%w", i, err)
+		}
+		e.Additional = append(e.Additional, a)
+	}
+	return e, nil
+}
+
+// Address reads an address: of an IP socket, a unix socket or, where names is set, a name with its port.
+func Address(p *corev3.Address, names bool) (a stream.Address, name string, port uint16, err error) {
+	switch k := p.GetAddress().(type) {
+	case *corev3.Address_Pipe:
+		a.Path = k.Pipe.GetPath()
+		return a, "", 0, nil
+	case *corev3.Address_SocketAddress:
+		return socketAddress(k.SocketAddress, names)
+	case *corev3.Address_EnvoyInternalAddress:
+		return a, "", 0, errors.New("envoy_internal_address: internal listeners are not supported yet")
+	}
+	return a, "", 0, errors.New("address: is required")
+}
+
+func socketAddress(s *corev3.SocketAddress, names bool) (a stream.Address, name string, port uint16, err error) {
+	switch {
+	case s.GetProtocol() == corev3.SocketAddress_UDP:
+		err = errors.New("socket_address.protocol: UDP upstreams are not supported yet")
+	case s.GetNetworkNamespaceFilepath() != "":
+		err = errors.New("socket_address.network_namespace_filepath: is for listeners only")
+	case s.GetNamedPort() != "":
+		err = errors.New("socket_address.named_port: there is no resolver that knows named ports")
+	case s.GetPortValue() > 65535:
+		err = fmt.Errorf("socket_address.port_value: port %d is out of range", s.GetPortValue())
+	case s.GetResolverName() != "" && s.GetResolverName() != "envoy.ip":
+		err = fmt.Errorf("socket_address.resolver_name: Unknown address resolver: %s", s.GetResolverName())
+	}
+	if err != nil {
+		return a, "", 0, err
+	}
+	port = uint16(s.GetPortValue())
+	if ip, perr := netip.ParseAddr(s.GetAddress()); perr == nil {
+		a.AddrPort = netip.AddrPortFrom(ip, port)
+		return a, "", port, nil
+	}
+	if !names {
+		return a, "", 0, fmt.Errorf("socket_address.address: malformed IP address: %s. Consider setting resolver_name or setting cluster type to 'STRICT_DNS' or 'LOGICAL_DNS'", s.GetAddress())
+	}
+	return a, s.GetAddress(), port, nil
+}
+
+// Metadata reads filter_metadata.
+func Metadata(p *corev3.Metadata) stream.Metadata {
+	if len(p.GetFilterMetadata()) == 0 {
+		return nil
+	}
+	m := stream.Metadata{}
+	for ns, s := range p.GetFilterMetadata() {
+		m[ns] = s.AsMap()
+	}
+	return m
+}

@@ -1,0 +1,153 @@
+package cluster
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	codecv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/upstream_codec/v3"
+	casev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/header_formatters/preserve_case/v3"
+	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/tcp/v3"
+
+	"github.com/outrigger-proxy/outrigger/internal/http1"
+	"github.com/outrigger-proxy/outrigger/internal/protofile"
+)
+
+// httpOptions are those of HTTP upstreams.
+type httpOptions struct {
+	idle, maxDuration time.Duration
+	jitter            float64 // percent of maxDuration
+	maxStreamDuration time.Duration
+	maxRequests       uint32
+	http1             http1.Options
+}
+
+func (h *httpOptions) connectionDuration() time.Duration {
+	if h.maxDuration > 0 && h.jitter > 0 {
+		return h.maxDuration + time.Duration(rand.Float64()*h.jitter/100*float64(h.maxDuration))
+	}
+	return h.maxDuration
+}
+
+const (
+	httpExtension = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+	tcpExtension  = "envoy.extensions.upstreams.tcp.v3.TcpProtocolOptions"
+)
+
+// parseHTTP reads typed_extension_protocol_options, or the fields that it took the place of.
+func (o *config) parseHTTP(c *clusterv3.Cluster) error {
+	o.http = httpOptions{idle: time.Hour, maxRequests: c.GetMaxRequestsPerConnection().GetValue(), http1: http1.Defaults()}
+	o.tcpIdle = 10 * time.Minute
+	common, one := c.GetCommonHttpProtocolOptions(), c.GetHttpProtocolOptions()
+	at := ""
+	for name, a := range c.GetTypedExtensionProtocolOptions() {
+		path := fmt.Sprintf("typed_extension_protocol_options[%s]", name)
+		m, _, err := protofile.Unpack(a)
+		if err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		switch p := m.(type) {
+		case *httpv3.HttpProtocolOptions:
+			if err := explicit(p); err != nil {
+				return fmt.Errorf("%s.%w", path, err)
+			}
+			at, common, one = path+".", p.GetCommonHttpProtocolOptions(), p.GetExplicitHttpConfig().GetHttpProtocolOptions()
+		case *tcpv3.TcpProtocolOptions:
+			o.tcpIdle = duration(p.GetIdleTimeout(), o.tcpIdle)
+		default:
+			return fmt.Errorf("%s: Didn't find a registered network or http filter or protocol options implementation for name: '%s'", path, name)
+		}
+	}
+	if err := o.http.common(common); err != nil {
+		return fmt.Errorf("%scommon_http_protocol_options.%w", at, err)
+	}
+	if err := o.http.one(one); err != nil {
+		return fmt.Errorf("%shttp_protocol_options.%w", at, err)
+	}
+	return nil
+}
+
+// explicit refuses all but HTTP/1.
+func explicit(p *httpv3.HttpProtocolOptions) error {
+	const two, three = "HTTP/2 upstreams are not supported yet", "HTTP/3 upstreams are not supported yet"
+	switch k := p.GetUpstreamProtocolOptions().(type) {
+	case *httpv3.HttpProtocolOptions_AutoConfig:
+		return refused("auto_config", two)
+	case *httpv3.HttpProtocolOptions_UseDownstreamProtocolConfig:
+		return refused("use_downstream_protocol_config", two)
+	case *httpv3.HttpProtocolOptions_ExplicitHttpConfig_:
+		switch k.ExplicitHttpConfig.GetProtocolConfig().(type) {
+		case *httpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions:
+			return refused("explicit_http_config.http2_protocol_options", two)
+		case *httpv3.HttpProtocolOptions_ExplicitHttpConfig_Http3ProtocolOptions:
+			return refused("explicit_http_config.http3_protocol_options", three)
+		}
+	}
+	for i, f := range p.GetHttpFilters() {
+		if !f.GetTypedConfig().MessageIs(&codecv3.UpstreamCodec{}) || i != len(p.GetHttpFilters())-1 {
+			return refused(fmt.Sprintf("http_filters[%d]", i), "upstream HTTP filters are not supported yet")
+		}
+	}
+	later := "is not supported yet"
+	switch {
+	case p.GetHeaderValidationConfig() != nil:
+		return refused("header_validation_config", later)
+	case p.GetOutlierDetection() != nil:
+		return refused("outlier_detection", later)
+	case len(p.GetRequestMirrorPolicies()) > 0:
+		return refused("request_mirror_policies", later)
+	case len(p.GetHashPolicy()) > 0:
+		return refused("hash_policy", later)
+	case p.GetRetryPolicy() != nil:
+		return refused("retry_policy", later)
+	}
+	return nil
+}
+
+func (h *httpOptions) common(p *corev3.HttpProtocolOptions) error {
+	h.idle = duration(p.GetIdleTimeout(), h.idle)
+	h.maxDuration, h.jitter = p.GetMaxConnectionDuration().AsDuration(), p.GetMaxConnectionDurationJitter().GetValue()
+	h.maxStreamDuration = p.GetMaxStreamDuration().AsDuration()
+	if n := p.GetMaxRequestsPerConnection(); n != nil {
+		h.maxRequests = n.GetValue()
+	}
+	if n := p.GetMaxHeadersCount(); n != nil {
+		h.http1.FieldLimit = int(n.GetValue())
+	}
+	if n := p.GetMaxResponseHeadersKb(); n != nil {
+		h.http1.HeadLimit = int(n.GetValue()) << 10
+	}
+	return nil
+}
+
+// one reads the options of HTTP/1 that concern an upstream; the others are about requests.
+func (h *httpOptions) one(p *corev3.Http1ProtocolOptions) error {
+	h.http1.Trailers, h.http1.ChunkedLength = p.GetEnableTrailers(), p.GetAllowChunkedLength()
+	h.http1.FullURL, h.http1.CustomMethods = p.GetSendFullyQualifiedUrl(), p.GetAllowCustomMethods()
+	switch f := p.GetHeaderKeyFormat().GetHeaderFormat().(type) {
+	case *corev3.Http1ProtocolOptions_HeaderKeyFormat_ProperCaseWords_:
+		h.http1.Case = http1.ProperCase
+	case *corev3.Http1ProtocolOptions_HeaderKeyFormat_StatefulFormatter:
+		return h.formatter(f.StatefulFormatter)
+	}
+	return nil
+}
+
+func (h *httpOptions) formatter(t *corev3.TypedExtensionConfig) error {
+	m, _, err := protofile.Unpack(t.GetTypedConfig())
+	if err != nil {
+		return fmt.Errorf("header_key_format.stateful_formatter: %w", err)
+	}
+	p, ok := m.(*casev3.PreserveCaseFormatterConfig)
+	if !ok {
+		return refused("header_key_format.stateful_formatter", fmt.Sprintf("didn't find a registered implementation for '%s' with type URL: '%s'", t.GetName(), t.GetTypedConfig().GetTypeUrl()))
+	}
+	h.http1.KeepCase, h.http1.KeepReason = true, p.GetForwardReasonPhrase()
+	if p.GetFormatterTypeOnEnvoyHeaders() == casev3.PreserveCaseFormatterConfig_PROPER_CASE {
+		h.http1.OwnCase = http1.ProperCase
+	}
+	return nil
+}

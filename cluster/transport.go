@@ -1,0 +1,61 @@
+package cluster
+
+import (
+	"fmt"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	rawv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/raw_buffer/v3"
+
+	"github.com/outrigger-proxy/outrigger/cluster/pool"
+	"github.com/outrigger-proxy/outrigger/internal/extension"
+	"github.com/outrigger-proxy/outrigger/internal/fiber"
+)
+
+// TransportSocket turns a connection into a stream of bytes: as it is, or with TLS.
+type TransportSocket interface {
+	// Client shakes hands as the client; it runs on a fiber whose limit is the connect timeout, and notes in i what it has found.
+	// On error the connection is closed by the caller.
+	Client(w *fiber.Worker, c fiber.Conn, i *pool.Info) (fiber.Conn, error)
+}
+
+// TransportEnv is what transport sockets are built for.
+type TransportEnv struct {
+	*Env
+	Cluster string
+	Name    string // of the transport socket, in the configuration
+}
+
+// ExtensionName is the name in errors.
+func (e TransportEnv) ExtensionName() string { return e.Name }
+
+// Extensions are the tables of what a cluster's configuration may name.
+type Extensions struct {
+	TransportSockets extension.Registry[TransportSocket, TransportEnv]
+}
+
+// Builtin returns the extensions that need no other package.
+func Builtin() *Extensions {
+	x := &Extensions{}
+	extension.Add(&x.TransportSockets, newRawBuffer)
+	return x
+}
+
+// rawBuffer is envoy.transport_sockets.raw_buffer: bytes as they are.
+type rawBuffer struct{}
+
+func newRawBuffer(*rawv3.RawBuffer, TransportEnv) (TransportSocket, error) { return rawBuffer{}, nil }
+
+func (rawBuffer) Client(_ *fiber.Worker, c fiber.Conn, _ *pool.Info) (fiber.Conn, error) {
+	return c, nil
+}
+
+func (m *Manager) transport(name string, t *corev3.TransportSocket) (TransportSocket, error) {
+	if t == nil || t.GetTypedConfig() == nil && (t.GetName() == "raw_buffer" || t.GetName() == "envoy.transport_sockets.raw_buffer") {
+		return rawBuffer{}, nil
+	}
+	s, err := m.env.Extensions.TransportSockets.Build(t.GetTypedConfig(), TransportEnv{&m.env, name, t.GetName()})
+	if err != nil {
+		return nil, fmt.Errorf("transport_socket: %w", err)
+	}
+	return s, nil
+}

@@ -1,0 +1,167 @@
+package cluster
+
+import (
+	"maps"
+	"reflect"
+
+	"github.com/outrigger-proxy/outrigger/cluster/discovery"
+	"github.com/outrigger-proxy/outrigger/cluster/pool"
+	"github.com/outrigger-proxy/outrigger/lb"
+)
+
+// update takes in what discovery has found; nil: nothing was found, and nobody shall wait for it. Control loop only.
+func (c *Cluster) update(a *discovery.Assignment) {
+	if c.closed {
+		return
+	}
+	if a != nil {
+		c.apply(a)
+	}
+	if !c.warm {
+		c.warm = true
+		if c.onWarm != nil {
+			c.onWarm()
+		}
+	}
+}
+
+func (c *Cluster) apply(a *discovery.Assignment) {
+	old := c.hosts.Load()
+	before := make(map[*pool.Peer]*Host, len(old.list))
+	for _, h := range old.list {
+		before[h.Peer] = h
+	}
+	peers := make(map[string]*pool.Peer, len(c.peers))
+	weights := map[place]uint32{}
+	var list []*Host
+	changed := false
+	for i := range a.Groups {
+		g := &a.Groups[i]
+		weights[place{g.Locality, g.Priority}] = g.Weight
+		for j := range g.Endpoints {
+			h := c.host(&g.Endpoints[j], g, peers, before)
+			changed = changed || before[h.Peer] == nil
+			list = append(list, h)
+		}
+	}
+	changed = changed || len(peers) != len(c.peers)
+	gone := c.peers
+	c.peers = peers
+	c.publish(list, weights, a)
+	if changed {
+		c.Stats.MembershipChange.Inc()
+	}
+	for key, p := range gone {
+		if peers[key] != p {
+			p.Drain(c.m.env.Workers)
+		}
+	}
+	if changed && c.config.closeOnHostSet {
+		for _, p := range peers {
+			p.Empty(c.m.env.Workers)
+		}
+	}
+}
+
+// host makes the next version of a host, with its connections if it was there before.
+func (c *Cluster) host(e *discovery.Endpoint, g *discovery.Group, peers map[string]*pool.Peer, before map[*pool.Peer]*Host) *Host {
+	key := e.Key
+	if key == "" {
+		key = e.Address.String()
+	}
+	p := peers[key]
+	if p == nil {
+		p = c.peers[key]
+	}
+	if p == nil {
+		p = pool.NewPeer(pool.Target{Address: e.Address, Additional: e.Additional}, &c.pools, len(c.m.env.Workers))
+	} else {
+		p.Move(pool.Target{Address: e.Address, Additional: e.Additional})
+	}
+	peers[key] = p
+	h := newHost(e, g, p)
+	last := before[p]
+	if last != nil && last.sound() {
+		h.since = last.since
+	} else {
+		h.since = c.m.now()
+	}
+	if last != nil && same(last, h) {
+		return last
+	}
+	return h
+}
+
+func same(a, b *Host) bool {
+	return a.Address == b.Address && a.Hostname == b.Hostname && a.Locality == b.Locality && a.Priority == b.Priority &&
+		a.Weight == b.Weight && a.Health == b.Health && a.since == b.since && reflect.DeepEqual(a.Metadata, b.Metadata)
+}
+
+// publish makes list the current hosts.
+func (c *Cluster) publish(list []*Host, weights map[place]uint32, a *discovery.Assignment) {
+	v := c.version(list, weights, a)
+	s := c.Stats
+	var sound, weak, excluded, heaviest int64
+	for _, h := range list {
+		sound += int64(flag(h.sound()))
+		weak += int64(flag(h.degraded()))
+		excluded += int64(flag(h.excluded()))
+		heaviest = max(heaviest, int64(h.Weight))
+	}
+	s.MembershipTotal.Set(int64(len(list)))
+	s.MembershipHealthy.Set(sound)
+	s.MembershipDegraded.Set(weak)
+	s.MembershipExcluded.Set(excluded)
+	if c.config.kind != static {
+		s.MaxHostWeight.Set(heaviest)
+	}
+	c.hosts.Store(v)
+	c.m.hostsChanged(c)
+}
+
+func (c *Cluster) version(list []*Host, weights map[place]uint32, a *discovery.Assignment) *hosts {
+	rt := c.m.env.Runtime.Load()
+	v := &hosts{list: list, priorities: arrange(list, weights, c.m.env.Locality), overprovisioning: a.Overprovisioning, weighted: a.WeightedHealth,
+		threshold: rt.Uint("upstream.healthy_panic_threshold", c.config.lb.panicThreshold)}
+	if c.config.lb.policy != nil {
+		v.policy = c.config.lb.policy(rt)
+	} else {
+		v.policy = lb.Random{} // never asked: the cluster provides
+	}
+	v.load = distribute(v.priorities, v.overprovisioning, v.weighted, v.threshold, 0)
+	c.routeZones(v)
+	if c.config.lb.subset != nil {
+		v.subsets = c.config.lb.subset.build(c, v, weights)
+	}
+	return v
+}
+
+// routeZones computes zone-aware routing where the proxy knows the cluster that it is a part of.
+func (c *Cluster) routeZones(v *hosts) {
+	local := c.m.local()
+	if local == nil || local == c || c.config.lb.localityWeighted || c.config.lb.zone.routing == 0 {
+		return
+	}
+	l := local.hosts.Load()
+	v.zone = routeZones(&v.priorities[0], &l.priorities[0], c.m.env.Locality, &c.config.lb.zone, l.threshold, c.m.env.Runtime.Load(), c.Stats)
+}
+
+// rezone recomputes the routing of zones after the local cluster has changed.
+func (c *Cluster) rezone() {
+	next := *c.hosts.Load()
+	next.zone = zoneRouting{}
+	c.routeZones(&next)
+	c.hosts.Store(&next)
+}
+
+// close ends a version of a cluster: connections without a stream close now, the others with their stream.
+func (c *Cluster) close() {
+	c.closed = true
+	if c.source != nil {
+		c.source.Close()
+	}
+	for p := range maps.Values(c.peers) {
+		p.Drain(c.m.env.Workers)
+	}
+	c.closeOriginals()
+}
