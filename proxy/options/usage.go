@@ -66,16 +66,18 @@ func (f *flag) title() string {
 	return title
 }
 
-// wrap breaks a paragraph at 75 columns.
+// wrap breaks a paragraph into lines of at most 70 columns and indents them. A last line must be shorter: so breaks Envoy's parser.
 func wrap(s string) string {
-	const indent = "     "
+	const indent, limit = "     ", 70
 	if s == "" {
 		return "\n"
 	}
 	var b strings.Builder
 	line := ""
-	for word := range strings.SplitSeq(s, " ") {
-		if line != "" && len(indent)+len(line)+1+len(word) > 75 {
+	words := strings.Split(s, " ")
+	for i, word := range words {
+		length := len(line) + 1 + len(word)
+		if line != "" && (length > limit || length == limit && i == len(words)-1) {
 			b.WriteString(indent + line + "\n")
 			line = word
 			continue
