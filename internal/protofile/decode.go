@@ -62,8 +62,17 @@ func located(n *node, err error) error {
 	if n.line == 0 {
 		return err
 	}
-	return fmt.Errorf("%w (line %d)", err, n.line)
+	return &lineError{n.line, err}
 }
+
+// lineError is a reason with the line of the text that it is about. Its text is made when it is asked for: the reason may be completed.
+type lineError struct {
+	line   int
+	reason error
+}
+
+func (e *lineError) Error() string { return fmt.Sprintf("%s (line %d)", e.reason, e.line) }
+func (e *lineError) Unwrap() error { return e.reason }
 
 // message fills m. path is where m stands; it is only for the list of unknown fields.
 func (d *decoder) message(m protoreflect.Message, n *node, path string) error {

@@ -24,6 +24,10 @@ func parseYAML(raw []byte) (*node, error) {
 		return nil, errors.New("the YAML document is empty")
 	}
 	if err != nil {
+		// JSON is YAML, but the library does not know the escape \/.
+		if n, jsonErr := parseJSON(raw); jsonErr == nil {
+			return n, nil
+		}
 		return nil, errors.New(strings.ReplaceAll(err.Error(), "\n", " "))
 	}
 	c := yamlConverter{anchors: map[*yaml.Node]*node{}}
