@@ -86,7 +86,7 @@ func (p *Proxy) HandleSignals(c <-chan os.Signal) {
 			p.log.Warn("caught signal", zap.Stringer("signal", s))
 			p.Shutdown()
 		case syscall.SIGUSR1:
-			p.Files.Reopen()
+			(*lifecycle)(p).ReopenLogs()
 		}
 	}
 }
@@ -124,7 +124,12 @@ func (l *lifecycle) DrainListeners(inbound, graceful, skipExit bool) {
 }
 
 // ReopenLogs opens log files again under their paths.
-func (l *lifecycle) ReopenLogs() { l.Files.Reopen() }
+func (l *lifecycle) ReopenLogs() {
+	l.Files.Reopen()
+	if err := l.options.Logs.Reopen(); err != nil {
+		l.log.Error("cannot reopen the log", zap.Error(err))
+	}
+}
 
 // Flush brings statistics that are measured rather than counted up to date.
 func (l *lifecycle) Flush() { l.server.update((*Proxy)(l)) }

@@ -24,10 +24,10 @@ import (
 const Version = "0.1.0/1.40.0/Clean/RELEASE/Go"
 
 // Main is the whole program with the extensions of e: it reads the command line, serves, and ends the process with Envoy's exit codes.
-func Main(e *filter.Extensions) { os.Exit(run(os.Args, e, os.Stdout, os.Stderr)) }
+func Main(e *filter.Extensions) { os.Exit(Command(os.Args, e, os.Stdout, os.Stderr)) }
 
-// run is Main without the process around it; the result is the exit code.
-func run(args []string, e *filter.Extensions, stdout, stderr io.Writer) int {
+// Command is Main without the process around it; the result is the exit code.
+func Command(args []string, e *filter.Extensions, stdout, stderr io.Writer) int {
 	o, err := options.Parse(args[0], args[1:], Version)
 	var exit *options.Exit
 	if errors.As(err, &exit) {
@@ -43,6 +43,7 @@ func run(args []string, e *filter.Extensions, stdout, stderr io.Writer) int {
 		_, _ = fmt.Fprintln(stderr, "error:", err)
 		return 1
 	}
+	defer logs.Close()
 	if err := serve(o, e, logs, stdout); err != nil {
 		logs.Get("main").DPanic(fmt.Sprintf("error initializing configuration '%s': %v", o.ConfigPath, err))
 		return 1
@@ -66,6 +67,9 @@ func openLog(o *options.Options, stderr io.Writer) (*log.Set, error) {
 
 func serve(o *options.Options, e *filter.Extensions, logs *log.Set, stdout io.Writer) error {
 	started := time.Now()
+	if err := prepare(o, e, logs); err != nil {
+		return err
+	}
 	r, err := load(o, logs)
 	if err != nil {
 		return err
@@ -77,8 +81,9 @@ func serve(o *options.Options, e *filter.Extensions, logs *log.Set, stdout io.Wr
 	if err != nil {
 		return err
 	}
-	p.server.StaticUnknown.Add(uint64(len(r.Unknown)))
+	p.server.StaticUnknown.Add(uint64(r.UnknownCount))
 	p.server.WIPProtos.Add(uint64(len(r.WIP)))
+	p.Runtime.Deprecated(len(r.Deprecated))
 	if o.Mode == adminv3.CommandLineOptions_Validate {
 		p.Close()
 		_, err := fmt.Fprintf(stdout, "configuration '%s' OK\n", o.ConfigPath)
@@ -88,6 +93,29 @@ func serve(o *options.Options, e *filter.Extensions, logs *log.Set, stdout io.Wr
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1, syscall.SIGHUP)
 	go p.HandleSignals(signals) // ends with the process
 	p.Run()
+	return nil
+}
+
+// prepare does what flags ask for before there is a configuration.
+func prepare(o *options.Options, e *filter.Extensions, logs *log.Set) error {
+	for _, name := range o.DisabledExtensions {
+		if !e.Disable(name) {
+			logs.Get("misc").Warn("failed to disable invalid extension name '" + name + "'")
+		}
+	}
+	if o.RestartEpoch > 0 && !o.DisableHotRestart && !o.SkipHotRestartOnNoParent {
+		return fmt.Errorf("--restart-epoch %d: hot restart is not supported", o.RestartEpoch)
+	}
+	if o.EnableCoreDump {
+		if err := dumpCore(); err != nil {
+			logs.Get("main").Warn("failed to enable core dump: " + err.Error())
+		}
+	}
+	if o.BaseIdPath != "" {
+		if err := os.WriteFile(o.BaseIdPath, fmt.Append(nil, o.BaseId), 0o644); err != nil {
+			return fmt.Errorf("cannot open base id output file %s for writing: %w", o.BaseIdPath, err)
+		}
+	}
 	return nil
 }
 

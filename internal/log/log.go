@@ -55,6 +55,21 @@ func (discard) Write(p []byte) (int, error) { return len(p), nil }
 // SetPattern changes the line format, for the bootstrap's application_log_config.
 func (s *Set) SetPattern(p *Pattern) { s.sink.pattern.Store(p) }
 
+// Reopen opens the log file again if there is one.
+func (s *Set) Reopen() error {
+	if f, ok := s.sink.out.(*File); ok {
+		return f.Reopen()
+	}
+	return nil
+}
+
+// Close closes the log file if there is one; nothing may be logged after it.
+func (s *Set) Close() {
+	if f, ok := s.sink.out.(*File); ok {
+		_ = f.Close()
+	}
+}
+
 // Get returns the logger of a component, such as "upstream". Factories call it once.
 func (s *Set) Get(name string) *zap.Logger {
 	s.mu.Lock()

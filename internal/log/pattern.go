@@ -237,7 +237,7 @@ func appendJSON(b []byte, s string) []byte {
 	if enc.Encode(s) != nil {
 		return b
 	}
-	return append(b, bytes.Trim(bytes.TrimSpace(quoted.Bytes()), `"`)...)
+	return append(b, quoted.Bytes()[1:quoted.Len()-2]...) // without the quotes and the end of the line
 }
 
 // append writes a line without its end.

@@ -169,10 +169,10 @@ func (l *Loader) Close() {
 	l.watchers = nil
 }
 
-// Deprecated counts the use of a deprecated field.
-func (l *Loader) Deprecated() {
-	l.stats.DeprecatedFeatureUse.Inc()
-	l.stats.DeprecatedFeatureSeen.Inc()
+// Deprecated counts n uses of deprecated fields.
+func (l *Loader) Deprecated(n int) {
+	l.stats.DeprecatedFeatureUse.Add(uint64(n))
+	l.stats.DeprecatedFeatureSeen.Add(int64(n))
 }
 
 // reload reads all layers and publishes the next snapshot. The caller holds mu, or is New.

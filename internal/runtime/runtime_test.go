@@ -201,8 +201,8 @@ func TestModify(t *testing.T) {
 
 func TestDeprecatedIsCounted(t *testing.T) {
 	l, store := load(t, "{}")
-	l.Deprecated()
-	if value(t, store, "runtime.deprecated_feature_use") != 1 || value(t, store, "runtime.deprecated_feature_seen_since_process_start") != 1 {
+	l.Deprecated(2)
+	if value(t, store, "runtime.deprecated_feature_use") != 2 || value(t, store, "runtime.deprecated_feature_seen_since_process_start") != 2 {
 		t.Error("not counted")
 	}
 }
