@@ -46,13 +46,12 @@ type Action struct {
 	HasHashPolicy        bool // Hash has something to say
 	AutoHostRewrite      bool // the router calls SetHost with the name of the chosen host
 	AppendXForwardedHost bool
-	// EarlyData: requests may go in TLS early data; default: safe methods only.
+	// EarlyDataNever: no request may go in TLS early data; default: those with safe methods may.
 	EarlyDataNever bool
 
-	hash    []hashPolicy
-	host    hostRewrite
-	path    pathRewrite
-	filters []filterConfig
+	hash []hashPolicy
+	host hostRewrite
+	path pathRewrite
 }
 
 // Criterion is one key of metadata_match.
@@ -93,12 +92,11 @@ type Mirror struct {
 	Cluster, ClusterHeader string
 	HostRewrite            string // host_rewrite_literal
 	NoShadowSuffix         bool   // disable_shadow_host_suffix_append
-	TraceSampled           bool   // default true
+	TraceSampled           bool   // whether its span is sampled, where TraceSampledSet
 	TraceSampledSet        bool   // false: the parent's decision stands
 
 	runtime  *runtime.Loader
 	fraction runtime.Fraction
-	key      string // deprecated runtime_key
 	edits    edits
 }
 
@@ -161,7 +159,7 @@ func contains(list []string, s string) bool {
 
 // Cors is the legacy CorsPolicy of a route or a virtual host.
 type Cors struct {
-	AllowOrigin                                       []*match.String
+	AllowOrigin                                       []match.String
 	AllowMethods, AllowHeaders, ExposeHeaders, MaxAge string
 	AllowCredentials, AllowPrivateNetwork             bool
 	ForwardNotMatchingPreflights                      bool

@@ -1,12 +1,11 @@
 package route
 
 import (
-	"fmt"
 	"strings"
-	"time"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 
+	"github.com/outrigger-proxy/outrigger/internal/match"
 	"github.com/outrigger-proxy/outrigger/internal/stream"
 )
 
@@ -16,87 +15,97 @@ type Table struct {
 	// InternalOnlyHeaders are removed from requests from outside; in lower case.
 	InternalOnlyHeaders []string
 	Metadata            stream.Metadata
-	// Warnings are what a control plane should know of, though Envoy takes it too.
-	Warnings []string
 
-	exact    map[string]*VirtualHost
-	fallback *VirtualHost
-	routes   map[*VirtualHost][]*oldRoute
-}
-
-type oldRoute struct {
-	*Route
-	prefix, path string
+	hosts            *hosts
+	vhostHeader      string // empty: the authority
+	ignorePort       bool
+	ignoreParameters bool
 }
 
 // Match finds the route of the request of s. Path and Authority are taken as they stand in s.Request, after normalisation; draw is any
 // uniformly distributed number and decides runtime fractions and weights. Without a virtual host both are nil, without a
 // route the route is.
 func (t *Table) Match(s *stream.Stream, draw uint64) (*VirtualHost, *Route) {
-	vh := t.exact[s.Request.Authority]
+	vh := t.virtualHost(s)
 	if vh == nil {
-		if vh = t.fallback; vh == nil {
-			return nil, nil
-		}
+		return nil, nil
 	}
-	path, _, _ := strings.Cut(s.Request.Path, "?")
-	for _, r := range t.routes[vh] {
-		if r.path != "" && path != r.path || !strings.HasPrefix(path, r.prefix) {
-			continue
-		}
-		return vh, r.Route
+	if vh.requireTLS != routev3.VirtualHost_NONE && vh.refusesPlain(s) {
+		return vh, vh.toTLS
 	}
-	return vh, nil
+	q := request{s: s, path: s.Request.Path[:pathEnd(s.Request.Path)], draw: draw}
+	if t.ignoreParameters {
+		q.path, _, _ = strings.Cut(q.path, ";")
+	}
+	r := vh.find(&q)
+	if r != nil && r.weighted != nil {
+		r = r.weighted.pick(s, draw)
+	}
+	return vh, r
 }
 
-// Compile builds the table of c, or says what in c it does not honour.
-func Compile(c *routev3.RouteConfiguration, env Env) (*Table, error) {
-	t := &Table{exact: map[string]*VirtualHost{}, routes: map[*VirtualHost][]*oldRoute{}}
-	for i, v := range c.GetVirtualHosts() {
-		h := &VirtualHost{Name: v.GetName()}
-		for j, r := range v.GetRoutes() {
-			o, err := compile(r, h)
-			if err != nil {
-				return nil, fmt.Errorf("virtual_hosts[%d].routes[%d]: %w", i, j, err)
-			}
-			t.routes[h] = append(t.routes[h], o)
-		}
-		for _, d := range v.GetDomains() {
-			if d == "*" {
-				t.fallback = h
-			} else {
-				t.exact[d] = h
-			}
-		}
+func (v *VirtualHost) find(q *request) *Route {
+	if v.tree != nil {
+		return v.findTree(q)
 	}
-	return t, nil
+	return v.finder.find(q)
 }
 
-func compile(r *routev3.Route, v *VirtualHost) (*oldRoute, error) {
-	o := &oldRoute{Route: &Route{Name: r.GetName(), VirtualHost: v, RequestBufferLimit: Unset}}
-	o.prefix, o.path = r.GetMatch().GetPrefix(), r.GetMatch().GetPath()
-	switch a := r.GetAction().(type) {
-	case *routev3.Route_DirectResponse:
-		o.Direct = &Direct{Status: int(a.DirectResponse.GetStatus()), body: a.DirectResponse.GetBody().GetInlineString()}
-	case *routev3.Route_Route:
-		o.Action = &Action{Cluster: a.Route.GetCluster(), Timeout: 15 * time.Second, ClusterNotFoundCode: 503}
-		if a.Route.GetTimeout() != nil {
-			o.Action.Timeout = a.Route.GetTimeout().AsDuration()
-		}
-	default:
-		return nil, fmt.Errorf("action: %T is not supported", a)
+func (t *Table) virtualHost(s *stream.Stream) *VirtualHost {
+	h := t.hosts
+	if h.onlyFallback {
+		return h.fallback
 	}
-	return o, nil
+	name := s.Request.Authority
+	if t.vhostHeader != "" {
+		name, _ = match.HeaderValue(&s.Request, t.vhostHeader)
+	}
+	if name == "" {
+		return h.fallback
+	}
+	if t.ignorePort {
+		name = withoutAnyPort(name)
+	}
+	return h.find(lowerHost(s, name))
 }
 
-func parseConditions(list string, names map[string]Condition) (c Condition, ok bool) {
-	ok = true
-	for list != "" {
-		var name string
-		name, list, _ = strings.Cut(list, ",")
-		n, known := names[strings.Trim(name, " \t")]
-		c |= n
-		ok = ok && known
+// withoutAnyPort removes what follows the last colon, unless that is inside of an IPv6 address.
+func withoutAnyPort(host string) string {
+	if i := strings.LastIndexByte(host, ':'); i >= 0 && i > strings.LastIndexByte(host, ']') {
+		return host[:i]
 	}
-	return c, ok
+	return host
+}
+
+// lowerHost returns the name in lower case; it is so already, nearly always.
+func lowerHost(s *stream.Stream, name string) string {
+	for i := range len(name) {
+		if c := name[i]; 'A' <= c && c <= 'Z' {
+			return s.Append(func(b []byte, _ *stream.Stream) []byte {
+				for j := range len(name) {
+					b = append(b, lowerByte(name[j]))
+				}
+				return b
+			})
+		}
+	}
+	return name
+}
+
+// refusesPlain says whether require_tls turns the request away.
+func (v *VirtualHost) refusesPlain(s *stream.Stream) bool {
+	if s.Request.Scheme == "https" || s.Request.Scheme == "" {
+		return false
+	}
+	return v.requireTLS == routev3.VirtualHost_ALL || !s.Info.Internal
+}
+
+// VirtualCluster returns the first virtual cluster that matches the request, OtherCluster if none does, nil if there are none.
+func (v *VirtualHost) VirtualCluster(s *stream.Stream) *VirtualCluster {
+	for i := range v.VirtualClusters {
+		if v.VirtualClusters[i].headers.Match(&s.Request) {
+			return &v.VirtualClusters[i]
+		}
+	}
+	return v.OtherCluster
 }

@@ -58,8 +58,17 @@ func programSize(pattern string) int {
 // Match says whether all of s matches, as Envoy's RegexMatcher does.
 func (r *Regex) Match(s string) bool { return r.full.MatchString(s) }
 
+// Literal returns what every string that matches begins with, as far as that is known.
+func (r *Regex) Literal() string {
+	s, _ := r.part.LiteralPrefix()
+	return s
+}
+
 // Find returns the first match of the unanchored pattern and its groups, as regexp.FindStringSubmatch does.
 func (r *Regex) Find(s string) []string { return r.part.FindStringSubmatch(s) }
+
+// Groups returns all of s and its groups if all of s matches, else nil.
+func (r *Regex) Groups(s string) []string { return r.full.FindStringSubmatch(s) }
 
 // Substitution replaces what a pattern matches (envoy.type.matcher.v3.RegexMatchAndSubstitute).
 type Substitution struct {

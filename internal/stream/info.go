@@ -58,6 +58,7 @@ type TLSInfo interface {
 	LocalURISANs() []string
 	LocalSubject() string
 	PeerFingerprint() string // SHA-256 of the peer certificate in hex
+	PeerValidated() bool     // the peer presented a certificate, and it is trusted
 	// Text is the rest, of which mostly only access logs want to know; empty where there is none.
 	Text(t TLSText) string
 	// PeerValidity is from when until when the peer certificate is valid; zero without one.
