@@ -241,6 +241,7 @@ func (b *body) gotTrailer(in []byte) error {
 		return err
 	}
 	if used > c.parse.o.HeadLimit {
+		b.trailer.Reset()
 		return ErrTooLarge
 	}
 	c.r += used

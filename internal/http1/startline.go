@@ -13,7 +13,7 @@ func (p *parser) requestLine(line []byte, next int, q *stream.Request) error {
 		i++
 	}
 	if i == 0 && len(line) > 0 || i < len(line) && line[i] != ' ' && line[i] != '\t' && (next > 0 || line[i] != '\r') {
-		return badStart(line)
+		return ErrMethod
 	}
 	if next == 0 {
 		return nil
@@ -36,18 +36,6 @@ func (p *parser) requestLine(line []byte, next int, q *stream.Request) error {
 		return nil
 	}
 	return p.version(version)
-}
-
-func badStart(line []byte) error {
-	for _, c := range line {
-		if c == ' ' {
-			break
-		}
-		if !text[c] && c != '\r' {
-			return ErrCharacters
-		}
-	}
-	return ErrMethod
 }
 
 func (p *parser) version(v []byte) error {
