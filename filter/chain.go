@@ -7,6 +7,8 @@ type Chain struct {
 	Slots int
 	// Mapper rewrites local replies; nil: they go out as they are.
 	Mapper Mapper
+	// LocalAddress is what this machine calls itself in x-forwarded-for.
+	LocalAddress string
 
 	filters   []Named
 	requests  []hook[RequestHook]

@@ -41,6 +41,8 @@ type Stream struct {
 	Draw uint64
 	// Idle is how long the stream may rest, 0: for ever. Change it before Touch.
 	Idle time.Duration
+	// TryIdle is the same for the attempt under way (per_try_idle_timeout).
+	TryIdle time.Duration
 	// Upgrade is what the request asks for and is granted: "websocket", "connect" and so on; empty: a plain request.
 	Upgrade string
 	// Tunnel is the other side of an upgrade that has come about; the connection manager joins both and the terminal closes it in OnEnd.
@@ -49,6 +51,8 @@ type Stream struct {
 	// redirect); Redirects counts how often that was.
 	Restart   bool
 	Redirects int
+	// Visited are the routes that internal redirects have led to.
+	Visited []*route.Route
 	// Close says that the connection cannot go on after this stream.
 	Close bool
 
@@ -86,7 +90,9 @@ type Setup struct {
 func (s *Stream) Begin(p *Setup) {
 	s.Stream.Reset(p.Conn.Worker, p.Conn.Info)
 	s.Conn, s.Chain, s.Table, s.Route, s.Draw, s.Idle, s.interim = p.Conn, p.Chain, p.Table, nil, p.Draw, p.Idle, p.Interim
+	s.TryIdle = 0
 	s.Upgrade, s.Tunnel, s.Restart, s.Redirects, s.Close = "", nil, false, 0, false
+	s.Visited = s.Visited[:0]
 	s.local, s.finished, s.started, s.grpcStatus, s.off = false, false, false, 0, 0
 	s.limits = [limits]fiber.Time{}
 	s.fiber = p.Conn.Worker.Current()
@@ -131,6 +137,9 @@ func (s *Stream) End() {
 
 // RequestComplete says whether the request has been read to its end.
 func (s *Stream) RequestComplete() bool { return s.inlet.src == nil || s.inlet.ended }
+
+// RequestError is why the body of the request could not be read to its end; nil: it can, so far.
+func (s *Stream) RequestError() error { return s.inlet.err }
 
 // Started says that the head of the response has gone out, so that no other response can be made.
 func (s *Stream) Started() bool { return s.started }
@@ -182,6 +191,7 @@ type inlet struct {
 	s     *Stream
 	src   stream.Body
 	ended bool
+	err   error
 }
 
 // Next passes a piece on.
@@ -192,10 +202,13 @@ func (b *inlet) Next(wait bool) ([]byte, error) {
 		s.Info.BytesIn += int64(len(p))
 		s.Touch()
 	}
-	if err == io.EOF && !b.ended {
+	switch {
+	case err == io.EOF && !b.ended:
 		b.ended = true
 		s.Info.RequestEnd = s.Worker.Now()
 		s.Limit(LimitRequest, 0)
+	case err != nil && err != io.EOF:
+		b.err = err
 	}
 	return p, err
 }

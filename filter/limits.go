@@ -60,6 +60,9 @@ func (s *Stream) Touch() {
 	if s.Idle > 0 {
 		s.Limit(LimitIdle, s.Worker.Now().Add(s.Idle))
 	}
+	if s.TryIdle > 0 {
+		s.Limit(LimitTryIdle, s.Worker.Now().Add(s.TryIdle))
+	}
 }
 
 // bound puts the earliest limit on the fiber.

@@ -6,7 +6,7 @@ import "github.com/outrigger-proxy/outrigger/internal/stats"
 // (vhost.<host>.route.<prefix>.). They stand as VirtualCluster.Stats and Route.Stats in the route table.
 type RouteStats struct {
 	Codes         stats.Codes     `stat:"upstream_rq_"`
-	Time          stats.Histogram `stat:"upstream_rq_time"`
+	Time          stats.Histogram `stat:"upstream_rq_time,lazy"`
 	Total         stats.Counter   `stat:"upstream_rq_total"`
 	Timeout       stats.Counter   `stat:"upstream_rq_timeout"`
 	Retry         stats.Counter   `stat:"upstream_rq_retry"`

@@ -107,7 +107,7 @@ func (c *Classes) Count(status int) {
 }
 
 // Codes counts responses by status, as `<prefix>completed`, `<prefix>2xx` and `<prefix>200`. None of them is shown before it is used.
-// The field's tag is the prefix, such as "upstream_rq_". The zero Codes is ready for use.
+// The field's tag is the prefix, such as "upstream_rq_"; with the option "classes" it leaves "completed" out. The zero Codes is ready for use.
 type Codes struct{ p atomic.Pointer[codes] }
 
 type codes struct {

@@ -117,7 +117,7 @@ func (l *layout) add(prefix string, index []int, t reflect.Type) {
 		if tag == "" && !f.Anonymous {
 			panic("stats: " + t.String() + "." + f.Name + " has no stat tag")
 		}
-		e := field{name: prefix + tag, index: append(slices.Clone(index), i), lazy: options == "lazy", percent: options == "percent"}
+		e := field{name: prefix + tag, index: append(slices.Clone(index), i), lazy: options == "lazy" || options == "classes", percent: options == "percent"}
 		switch f.Type {
 		case reflect.TypeFor[Counter]():
 			e.kind = KindCounter
@@ -240,7 +240,7 @@ func showOne(st Stat, lazy bool, v any, show func(Stat)) {
 	case *Text:
 		st.Kind, st.Text, st.Used = KindText, v.Value(), v.v.Load() != nil
 	case *Codes:
-		v.each(st.Name, show)
+		v.each(st.Name, !lazy, show)
 		return
 	}
 	if st.Used || !lazy {
@@ -248,12 +248,14 @@ func showOne(st Stat, lazy bool, v any, show func(Stat)) {
 	}
 }
 
-func (c *Codes) each(prefix string, show func(Stat)) {
+func (c *Codes) each(prefix string, completed bool, show func(Stat)) {
 	s := c.p.Load()
 	if s == nil {
 		return
 	}
-	showOne(Stat{Name: prefix + "completed"}, true, &s.completed, show)
+	if completed {
+		showOne(Stat{Name: prefix + "completed"}, true, &s.completed, show)
+	}
 	for class := range s.class {
 		showOne(Stat{Name: prefix + strconv.Itoa(class) + "xx"}, true, &s.class[class], show)
 		if status := s.status[class].Load(); status != nil {

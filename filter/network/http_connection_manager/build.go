@@ -113,7 +113,7 @@ func newChain(list []*hcmv3.HttpFilter, mapper filter.Mapper, env filter.Env) (*
 	if err != nil {
 		return nil, fmt.Errorf(": %w", err)
 	}
-	c.Mapper = mapper
+	c.Mapper, c.LocalAddress = mapper, localAddress()
 	return c, nil
 }
 

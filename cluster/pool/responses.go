@@ -1,0 +1,16 @@
+package pool
+
+import "github.com/outrigger-proxy/outrigger/internal/stats"
+
+// Responses count what came back from a cluster, cluster.<alt_stat_name or name>.*: the router does. upstream_rq_completed, which is
+// shown from the start, is a part of Stats.
+type Responses struct {
+	All          stats.Codes     `stat:"upstream_rq_,classes"`
+	Time         stats.Histogram `stat:"upstream_rq_time,lazy"`
+	External     stats.Codes     `stat:"external.upstream_rq_"`
+	ExternalTime stats.Histogram `stat:"external.upstream_rq_time,lazy"`
+	Internal     stats.Codes     `stat:"internal.upstream_rq_"`
+	InternalTime stats.Histogram `stat:"internal.upstream_rq_time,lazy"`
+	Canary       stats.Codes     `stat:"canary.upstream_rq_"`
+	CanaryTime   stats.Histogram `stat:"canary.upstream_rq_time,lazy"`
+}

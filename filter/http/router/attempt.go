@@ -1,0 +1,269 @@
+package router
+
+import (
+	"errors"
+	"io"
+	"time"
+
+	"github.com/outrigger-proxy/outrigger/cluster"
+	"github.com/outrigger-proxy/outrigger/cluster/pool"
+	"github.com/outrigger-proxy/outrigger/filter"
+	"github.com/outrigger-proxy/outrigger/internal/fiber"
+	"github.com/outrigger-proxy/outrigger/internal/header"
+	"github.com/outrigger-proxy/outrigger/internal/http1"
+	"github.com/outrigger-proxy/outrigger/internal/stream"
+)
+
+var errNoHosts = errors.New("no healthy upstream")
+
+// attempt is one try at one host.
+type attempt struct {
+	e        *exchange
+	host     *cluster.Host
+	conn     pool.Stream
+	upload   fiber.Task // sends what of the body was not there at once
+	send     func()     // what it runs
+	request  stream.Request
+	response stream.Response
+	reader   reader
+	body     stream.Body // of the response
+	endedAt  fiber.Time
+	task     fiber.Task // hedging
+	run1     func()     // what it runs
+	err      error
+	uploaded bool
+	failed   bool // the connection is of no further use
+	ended    bool // the response has been read to its end
+	done     bool // hedging: it has come to its head, or to its end
+	late     bool // hedging: it has exceeded its per-try timeout
+	tunnel   bool // the connection is no longer HTTP
+}
+
+// reset keeps the memory of the head, and the functions of the tasks.
+func (a *attempt) reset() {
+	r := a.response
+	r.Status, r.Body = 0, nil
+	*a = attempt{send: a.send, run1: a.run1, response: r}
+}
+
+func (a *attempt) begin(e *exchange) {
+	a.reset()
+	a.e = e
+	if a.send == nil {
+		a.send, a.run1 = a.sendRest, a.runTask
+	}
+}
+
+// run takes an attempt to the head of its response.
+func (a *attempt) run() error {
+	e := a.e
+	s, w := e.s, e.s.Worker
+	if a.host = e.pick(); a.host == nil {
+		return errNoHosts
+	}
+	e.noted(a.host)
+	e.retry.note(a.host)
+	u := &s.Info.Upstream
+	u.Start = w.Now()
+	c, err := e.cluster.HTTP(w, a.host, pool.Options{Priority: e.priority(), Downstream: s.Conn.Info})
+	if err != nil {
+		return err
+	}
+	a.conn = c
+	a.lent(c.Info(), c.Reused())
+	a.prepare()
+	if err := a.start(); err != nil {
+		return err
+	}
+	return a.receive()
+}
+
+// lent writes down the connection.
+func (a *attempt) lent(i *pool.Info, reused bool) {
+	u, now := &a.e.s.Info.Upstream, a.e.s.Worker.Now()
+	u.Local, u.Remote, u.Protocol, u.ConnID, u.TLS, u.Ready = i.Local, i.Remote, i.Protocol, i.ID, i.TLS, now
+	if !reused {
+		u.ConnStart, u.Connected = i.Started, i.Connected
+	} else {
+		u.ConnStart, u.Connected = 0, now
+	}
+}
+
+// prepare makes the request of this attempt.
+func (a *attempt) prepare() {
+	e := a.e
+	a.request = e.s.Request
+	if e.taped {
+		a.reader = reader{t: &e.tape}
+		a.request.Body = &a.reader
+	}
+	e.s.TryIdle = e.times.perTryIdle
+	e.s.Touch()
+}
+
+// start sends the head and what of the body is there; the rest goes on a task.
+func (a *attempt) start() error {
+	e := a.e
+	u := &e.s.Info.Upstream
+	u.FirstTx = e.s.Worker.Now()
+	done, err := a.conn.Send(&a.request, false)
+	if done {
+		a.sent()
+		return nil
+	}
+	if err != nil {
+		return a.sendFailed(err)
+	}
+	a.upload.Start(e.s.Worker, a.send) // ends with the body, or when the attempt is released
+	return nil
+}
+
+// sendRest is the upload task.
+func (a *attempt) sendRest() {
+	done, err := a.conn.Send(&a.request, true)
+	if done {
+		a.sent()
+	} else if err != nil && a.sendFailed(err) != nil {
+		a.e.s.Limit(filter.LimitTry, a.e.s.Worker.Now()) // wakes whoever waits for the response
+	}
+}
+
+// sendFailed says whether an error of sending ends the attempt: where the upstream takes no more, its response may still be good.
+func (a *attempt) sendFailed(err error) error {
+	a.failed = true
+	if berr := a.e.s.RequestError(); berr != nil {
+		a.e.bodyErr = berr
+		return berr
+	}
+	var t *filter.Timeout
+	if errors.As(err, &t) || errors.Is(err, fiber.ErrPeerGone) || errors.Is(err, fiber.ErrCancelled) {
+		return err
+	}
+	return nil
+}
+
+// sent notes that the request is out: the upstream's time begins.
+func (a *attempt) sent() {
+	e := a.e
+	a.uploaded = true
+	e.s.Info.Upstream.LastTx = e.s.Worker.Now()
+	e.complete()
+	if t := e.times.perTry; t > 0 && !e.hedging {
+		e.s.Limit(filter.LimitTry, e.s.Worker.Now().Add(t))
+	}
+	e.mirror()
+}
+
+// receive waits for the head of the final response; interim ones go on to the client.
+func (a *attempt) receive() error {
+	s := a.e.s
+	for {
+		if err := a.conn.Receive(&a.response); err != nil {
+			return a.receiveFailed(err)
+		}
+		s.Info.Upstream.FirstRx = s.Worker.Now()
+		st := a.response.Status
+		if st >= 200 || st == 101 {
+			break
+		}
+		if err := s.Interim(&a.response); err != nil {
+			return err
+		}
+	}
+	a.granted()
+	if a.body = a.response.Body; a.body != nil {
+		a.response.Body = a
+	} else {
+		a.finish()
+	}
+	return nil
+}
+
+// receiveFailed prefers the reason for which an upload has failed.
+func (a *attempt) receiveFailed(err error) error {
+	if a.e.bodyErr != nil {
+		return a.e.bodyErr
+	}
+	if err == io.EOF { //nolint:errorlint // never wrapped
+		return http1.ErrNoResponse
+	}
+	return err
+}
+
+// granted notes an upgrade that has come about.
+func (a *attempt) granted() {
+	s, st := a.e.s, a.response.Status
+	switch http1.KindOf(&a.request) {
+	case http1.Upgrading:
+		a.tunnel = st == 101 && s.Upgrade != ""
+	case http1.Connect:
+		a.tunnel = st/100 == 2
+	}
+	if st == 101 {
+		a.failed = true // never to be used for another request
+	}
+}
+
+// Next passes a piece of the response on; a is the body that the connection manager pulls.
+func (a *attempt) Next(wait bool) ([]byte, error) {
+	p, err := a.body.Next(wait)
+	s := a.e.s
+	if len(p) > 0 {
+		if u := &s.Info.Upstream; u.FirstRxBody == 0 {
+			u.FirstRxBody = s.Worker.Now()
+		}
+		return p, nil
+	}
+	if err == io.EOF { //nolint:errorlint // never wrapped
+		s.Response.Trailer, a.response.Trailer = a.response.Trailer, s.Response.Trailer
+		a.finish()
+	} else if err != nil {
+		a.failed = true
+		err = a.broken(err)
+	}
+	return p, err
+}
+
+// finish notes the end of the response.
+func (a *attempt) finish() {
+	if a.ended {
+		return
+	}
+	s := a.e.s
+	a.ended, a.endedAt = true, s.Worker.Now()
+	s.Info.Upstream.LastRx = a.endedAt
+	s.Limit(filter.LimitRoute, 0)
+	s.Limit(filter.LimitTryIdle, 0)
+	s.TryIdle = 0
+}
+
+// broken counts a response that ends too early.
+func (a *attempt) broken(err error) error {
+	e := a.e
+	e.r.stats.RqResetAfterStarted.Inc()
+	if err == filter.LimitRoute.Cause() { //nolint:errorlint // never wrapped
+		e.cluster.Stats.RqTimeout.Inc()
+		a.host.Stats.RqTimeout.Add(1)
+	}
+	return err
+}
+
+// release gives the connection back: to the pool after a whole exchange, else it is closed.
+func (a *attempt) release() {
+	if a.e == nil {
+		return
+	}
+	w := a.e.s.Worker
+	a.task.Join(w)
+	a.upload.Join(w)
+	if a.conn != nil {
+		a.conn.Release(a.uploaded && !a.failed && a.ended && !a.tunnel)
+	}
+	a.conn, a.host, a.e = nil, nil, nil
+}
+
+// grpcStatus is the status in the head of a gRPC response without a body.
+func grpcStatus(h *header.Map) (string, bool) { return h.Get("grpc-status") }
+
+// milliseconds is d in whole milliseconds.
+func milliseconds(d time.Duration) int64 { return int64(d / time.Millisecond) }

@@ -1,0 +1,128 @@
+package router
+
+import (
+	"errors"
+	"io"
+	"strings"
+
+	"github.com/outrigger-proxy/outrigger/cluster"
+	"github.com/outrigger-proxy/outrigger/cluster/pool"
+	"github.com/outrigger-proxy/outrigger/filter"
+	"github.com/outrigger-proxy/outrigger/internal/fiber"
+	"github.com/outrigger-proxy/outrigger/internal/http1"
+	"github.com/outrigger-proxy/outrigger/internal/stream"
+)
+
+// answer turns the reason for having no response into one.
+func (e *exchange) answer(err error) {
+	if err == nil {
+		return
+	}
+	s := e.s
+	var t *filter.Timeout
+	var bad *http1.Error
+	switch {
+	case s.Worker.Current().Err() != nil:
+		s.LocalReply(0, "downstream_remote_disconnect", "")
+		return // nobody is there to read it
+	case e.bodyErr != nil:
+		e.badBody(e.bodyErr)
+	case errors.Is(err, errNoHosts):
+		e.cluster.Stats.CxNoneHealthy.Inc()
+		s.Info.Flags |= stream.NoHealthyUpstream
+		s.LocalReply(503, "no_healthy_upstream", "no healthy upstream")
+		e.attemptCount()
+		e.charge(503, nil)
+	case errors.As(err, &t):
+		e.timedOut(t)
+	case errors.As(err, &bad):
+		e.reset(502, "protocol error", stream.UpstreamProtocolError)
+	default:
+		e.resetFor(err)
+	}
+}
+
+// badBody answers for a request body that makes no sense.
+func (e *exchange) badBody(err error) {
+	s := e.s
+	var bad *http1.Error
+	if !errors.As(err, &bad) {
+		s.LocalReply(400, "http1.codec_error", "Bad Request")
+		return
+	}
+	s.Info.Flags |= stream.DownstreamProtocolError
+	s.LocalReply(bad.Status, bad.Details, http1.Reason(bad.Status))
+}
+
+// timedOut answers for a limit that has passed.
+func (e *exchange) timedOut(t *filter.Timeout) {
+	s := e.s
+	host := e.lastHost()
+	if t == filter.LimitRoute.Cause() {
+		e.cluster.Stats.RqTimeout.Inc()
+		e.each(func(v *filter.RouteStats) { v.Timeout.Inc() })
+		if host != nil {
+			host.Stats.RqTimeout.Add(1)
+		}
+	}
+	s.TimedOut(t)
+	switch t {
+	case filter.LimitRoute.Cause(), filter.LimitTry.Cause(), filter.LimitTryIdle.Cause():
+		if e.times.status != 504 {
+			s.Reply(filter.Reply{Status: e.times.status, Details: t.Details})
+		}
+		e.charge(e.times.status, host)
+		e.attemptCount()
+	}
+}
+
+// lastHost is the host of the attempt that is under way.
+func (e *exchange) lastHost() *cluster.Host {
+	if e.used == 0 {
+		return nil
+	}
+	return e.tries[e.used-1].host
+}
+
+// resetFor answers for an upstream that has broken off.
+func (e *exchange) resetFor(err error) {
+	var c *pool.ConnectError
+	switch {
+	case errors.Is(err, pool.ErrOverflow):
+		e.reset(503, "overflow", stream.UpstreamOverflow)
+		if !e.r.suppress {
+			e.s.Response.Header.Set("x-envoy-overloaded", "true")
+		}
+	case errors.As(err, &c) && c.Timeout:
+		e.reset(503, "connection timeout", stream.UpstreamConnectionFailure)
+	case errors.As(err, &c):
+		e.reset(503, "remote connection failure", stream.UpstreamConnectionFailure)
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		e.reset(502, "protocol error", stream.UpstreamProtocolError)
+	case errors.Is(err, fiber.ErrCancelled):
+		e.reset(503, "local reset", stream.LocalReset)
+	default:
+		e.reset(503, "connection termination", stream.UpstreamConnectionTermination)
+	}
+}
+
+// reset answers for an upstream that has broken off before its response.
+func (e *exchange) reset(status int, reason string, flag stream.Flags) {
+	s := e.s
+	s.Info.Flags |= flag
+	again := ""
+	if s.Info.Upstream.Attempts > 1 {
+		again = "retried and the latest "
+	}
+	failure := s.Info.Upstream.Failure
+	details := s.Text("upstream_reset_before_response_started{", strings.ReplaceAll(reason, " ", "_"), "}")
+	body := s.Text("upstream connect error or disconnect/reset before headers. ", again, "reset reason: ", reason)
+	if failure != "" {
+		details = s.Text(details[:len(details)-1], "|", strings.ReplaceAll(failure, " ", "_"), "}")
+		body = s.Text(body, ", transport failure reason: ", failure)
+	}
+	host := e.lastHost()
+	s.LocalReply(status, details, body)
+	e.attemptCount()
+	e.charge(status, host)
+}

@@ -1,0 +1,44 @@
+package router
+
+import (
+	"github.com/outrigger-proxy/outrigger/filter"
+)
+
+// accept makes the response of an attempt the one of the stream.
+func (e *exchange) accept(a *attempt) error {
+	s := e.s
+	e.won = a
+	s.Response.Status, s.Response.Body = a.response.Status, a.response.Body
+	s.Response.Header, a.response.Header = a.response.Header, s.Response.Header
+	if a.tunnel {
+		c, rest := a.conn.Detach()
+		s.Tunnel = &filter.Tunnel{Conn: c, Rest: rest}
+		s.Response.Body = nil
+	}
+	h := &s.Response.Header
+	if !e.r.suppress && s.RequestComplete() && e.since != 0 {
+		h.Set("x-envoy-upstream-service-time", e.number(milliseconds(timeSince(e.since, s.Worker.Now()))))
+	}
+	s.Route.FinalizeResponse(&s.Stream)
+	for _, c := range e.cookies {
+		h.Add("set-cookie", c)
+	}
+	e.attemptCount()
+	s.Info.Details = "via_upstream"
+	e.charge(s.Response.Status, a.host)
+	if s.Response.Status < 500 {
+		a.host.Stats.RqSuccess.Add(1)
+	}
+	e.responded(a)
+	return nil
+}
+
+// attemptCount tells the client how many attempts there were, if the virtual host wants that.
+func (e *exchange) attemptCount() {
+	if vh := e.s.Route.VirtualHost; vh != nil && vh.IncludeAttemptCountInResponse {
+		e.s.Response.Header.Set("x-envoy-attempt-count", e.number(int64(e.s.Info.Upstream.Attempts)))
+	}
+}
+
+// responded writes down the upstream's answer for its own log.
+func (e *exchange) responded(*attempt) { e.r.logs.Log(&e.s.Stream) }

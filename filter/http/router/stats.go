@@ -1,0 +1,93 @@
+package router
+
+import (
+	"time"
+
+	"github.com/outrigger-proxy/outrigger/cluster"
+	"github.com/outrigger-proxy/outrigger/filter"
+	"github.com/outrigger-proxy/outrigger/internal/stats"
+)
+
+// routerStats stand below http.<stat_prefix>.
+type routerStats struct {
+	NoCluster              stats.Counter `stat:"no_cluster"`
+	NoRoute                stats.Counter `stat:"no_route"`
+	RedirectBadLocation    stats.Counter `stat:"passthrough_internal_redirect_bad_location"`
+	RedirectNoRoute        stats.Counter `stat:"passthrough_internal_redirect_no_route"`
+	RedirectPredicate      stats.Counter `stat:"passthrough_internal_redirect_predicate"`
+	RedirectTooMany        stats.Counter `stat:"passthrough_internal_redirect_too_many_redirects"`
+	RedirectUnsafeScheme   stats.Counter `stat:"passthrough_internal_redirect_unsafe_scheme"`
+	RqDirectResponse       stats.Counter `stat:"rq_direct_response"`
+	RqOverloadLocalReply   stats.Counter `stat:"rq_overload_local_reply"`
+	RqRedirect             stats.Counter `stat:"rq_redirect"`
+	RqResetAfterStarted    stats.Counter `stat:"rq_reset_after_downstream_response_started"`
+	RqTotal                stats.Counter `stat:"rq_total"`
+	RetrySkippedUnfinished stats.Counter `stat:"rq_retry_skipped_request_not_complete,lazy"`
+}
+
+// charge counts a response, of the upstream or in its place, by its status.
+func (e *exchange) charge(status int, host *cluster.Host) {
+	s := e.s
+	if host != nil && status >= 500 {
+		host.Stats.RqError.Add(1)
+	}
+	if !e.r.dynamicStats || s.Info.HealthCheck {
+		return
+	}
+	e.cluster.Stats.RqCompleted.Inc()
+	canary := host != nil && host.Canary
+	if v, ok := s.Response.Header.Get("x-envoy-upstream-canary"); ok && v == "true" {
+		canary = true
+	}
+	e.canary = canary
+	if e.r.quietGRPC && status >= 400 && s.GRPC() {
+		return
+	}
+	r := e.responses
+	r.All.Count(status)
+	if s.Info.Internal {
+		r.Internal.Count(status)
+	} else {
+		r.External.Count(status)
+	}
+	if canary {
+		r.Canary.Count(status)
+	}
+	for _, v := range e.groups {
+		if v != nil {
+			v.Codes.Count(status)
+		}
+	}
+}
+
+// took records how long the upstream took, at the end of its response.
+func (e *exchange) took(d time.Duration) {
+	if !e.r.dynamicStats || e.s.Info.HealthCheck {
+		return
+	}
+	ms := uint64(max(d, 0) / time.Millisecond)
+	r := e.responses
+	r.Time.Record(ms)
+	if e.s.Info.Internal {
+		r.InternalTime.Record(ms)
+	} else {
+		r.ExternalTime.Record(ms)
+	}
+	if e.canary {
+		r.CanaryTime.Record(ms)
+	}
+	for _, v := range e.groups {
+		if v != nil {
+			v.Time.Record(ms)
+		}
+	}
+}
+
+// each calls f for the virtual cluster's and the route's statistics, as far as there are any.
+func (e *exchange) each(f func(*filter.RouteStats)) {
+	for _, v := range e.groups {
+		if v != nil {
+			f(v)
+		}
+	}
+}
