@@ -5,6 +5,8 @@ import (
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 
+	"github.com/outrigger-proxy/outrigger/internal/format"
+	"github.com/outrigger-proxy/outrigger/internal/logfile"
 	"github.com/outrigger-proxy/outrigger/internal/stream"
 )
 
@@ -25,29 +27,13 @@ func NewLoggers(list []*accesslogv3.AccessLog, env Env) (Loggers, error) {
 		if err != nil {
 			return nil, fmt.Errorf("[%d].typed_config: %w", i, err)
 		}
-		keep, err := newLogFilter(p.GetFilter(), env)
+		keep, err := NewLogFilter(p.GetFilter(), env)
 		if err != nil {
 			return nil, fmt.Errorf("[%d].filter.%w", i, err)
 		}
 		l = append(l, logger{log, keep})
 	}
 	return l, nil
-}
-
-// NewLogFilter compiles an AccessLogFilter for others than access loggers, such as local_reply_config; nil for nil.
-func NewLogFilter(p *accesslogv3.AccessLogFilter, env Env) (LogFilter, error) {
-	return newLogFilter(p, env)
-}
-
-// newLogFilter compiles an AccessLogFilter; nil for nil.
-func newLogFilter(p *accesslogv3.AccessLogFilter, env Env) (LogFilter, error) {
-	switch f := p.GetFilterSpecifier().(type) {
-	case nil:
-		return nil, nil
-	case *accesslogv3.AccessLogFilter_ExtensionFilter:
-		return env.Extensions.LogFilter.Build(f.ExtensionFilter.GetTypedConfig(), env)
-	}
-	return nil, fmt.Errorf("%T: is not supported yet", p.GetFilterSpecifier())
 }
 
 // Log hands s to each logger that wants it.
@@ -57,4 +43,28 @@ func (l Loggers) Log(s *stream.Stream) {
 			l[i].log.Log(s)
 		}
 	}
+}
+
+// FileLog is an access logger that writes a line per call to a log file.
+type FileLog struct {
+	file   *logfile.File
+	format *format.Template
+}
+
+// NewFileLog opens path ("/dev/stdout" and "/dev/stderr" are the streams of the process) for lines of this format.
+func NewFileLog(path string, t *format.Template, env Env) (*FileLog, error) {
+	f, err := env.Files.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	return &FileLog{f, t}, nil
+}
+
+// Log appends the line to the buffer of the stream's worker. It does not wait.
+func (l *FileLog) Log(s *stream.Stream) {
+	worker := -1
+	if s.Worker != nil {
+		worker = s.Worker.ID
+	}
+	l.file.WriteFunc(worker, func(b []byte) []byte { return l.format.Append(b, s) })
 }

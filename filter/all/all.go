@@ -3,6 +3,8 @@ package all
 
 import (
 	"github.com/outrigger-proxy/outrigger/filter"
+	"github.com/outrigger-proxy/outrigger/filter/accesslog/file"
+	"github.com/outrigger-proxy/outrigger/filter/accesslog/stream"
 	"github.com/outrigger-proxy/outrigger/filter/http/router"
 	"github.com/outrigger-proxy/outrigger/filter/listener/http_inspector"
 	"github.com/outrigger-proxy/outrigger/filter/listener/original_dst"
@@ -27,5 +29,8 @@ func Extensions() *filter.Extensions {
 	extension.Add(&e.Network, hcm.New)
 	extension.Add(&e.Network, tcpproxy.New)
 	extension.Add(&e.HTTP, router.New)
+	extension.Add(&e.Log, file.New)
+	extension.Add(&e.Log, stream.NewStdout)
+	extension.Add(&e.Log, stream.NewStderr)
 	return e
 }
