@@ -36,11 +36,7 @@ func (p *pathRewrite) apply(s *stream.Stream, original bool) {
 	end := pathEnd(q.Path)
 	path, rest := q.Path[:end], q.Path[end:]
 	rewritten := s.Append(func(b []byte, s *stream.Stream) []byte {
-		before := len(b)
-		if b = p.append(b, path, s); len(b) == before && p.format != nil {
-			b = append(b, path...)
-		}
-		return append(b, rest...)
+		return append(p.append(b, path, s), rest...)
 	})
 	if original {
 		q.Header.Set("x-envoy-original-path", q.Path)
@@ -65,7 +61,22 @@ func (p *pathRewrite) append(b []byte, path string, s *stream.Stream) []byte {
 	case p.template != nil:
 		return p.template.append(b, path)
 	}
-	return p.format.Append(b, s)
+	return p.appendFormat(b, path, s)
+}
+
+// appendFormat appends what the format says: nothing means the path as it is, and a slash comes first in any case.
+func (p *pathRewrite) appendFormat(b []byte, path string, s *stream.Stream) []byte {
+	before := len(b)
+	b = p.format.Append(b, s)
+	switch {
+	case len(b) == before:
+		b = append(b, path...)
+	case b[before] != '/':
+		b = append(b, 0)
+		copy(b[before+1:], b[before:])
+		b[before] = '/'
+	}
+	return b
 }
 
 // matchedLength is how much of path the route's match covers: the prefix, or all of it.

@@ -58,10 +58,10 @@ func (t *Table) virtualHost(s *stream.Stream) *VirtualHost {
 	}
 	name := s.Request.Authority
 	if t.vhostHeader != "" {
-		name, _ = match.HeaderValue(&s.Request, t.vhostHeader)
-	}
-	if name == "" {
-		return h.fallback
+		var ok bool
+		if name, ok = match.HeaderValue(&s.Request, t.vhostHeader); !ok {
+			return nil
+		}
 	}
 	if t.ignorePort {
 		name = withoutAnyPort(name)

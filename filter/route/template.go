@@ -37,11 +37,7 @@ func compileTemplate(text string) (*template, error) {
 	if err != nil {
 		return nil, err
 	}
-	literal := text
-	if i := strings.IndexAny(text, "*{"); i >= 0 {
-		literal = text[:i]
-	}
-	return &template{re, literal, p.names}, nil
+	return &template{re, re.Literal(), p.names}, nil
 }
 
 type templateParser struct {
@@ -77,7 +73,7 @@ func (p *templateParser) segment(b *strings.Builder) error {
 	if err := literalOnly(p.rest[:n]); err != nil {
 		return err
 	}
-	b.WriteString(regexp.QuoteMeta(p.rest[:n]))
+	b.WriteString(quote(p.rest[:n]))
 	p.rest = p.rest[n:]
 	return nil
 }
@@ -138,7 +134,7 @@ func (p *templateParser) inVariable(b *strings.Builder) error {
 		if err := literalOnly(segment); err != nil {
 			return err
 		}
-		b.WriteString(regexp.QuoteMeta(segment))
+		b.WriteString(quote(segment))
 		p.rest = p.rest[len(segment):]
 	}
 	if more {
@@ -148,6 +144,11 @@ func (p *templateParser) inVariable(b *strings.Builder) error {
 		}
 	}
 	return nil
+}
+
+// quote makes a pattern of a literal. An asterisk inside of one repeats what stands before it, as in Envoy.
+func quote(literal string) string {
+	return strings.ReplaceAll(regexp.QuoteMeta(literal), `\*`, "*")
 }
 
 func validName(s string) bool {
@@ -161,7 +162,7 @@ func validName(s string) bool {
 }
 
 func literalOnly(s string) error {
-	if i := strings.IndexAny(s, "*{}\"<>\\^`|# ?[]"); i >= 0 {
+	if i := strings.IndexAny(s, "{}\"<>\\^`|# ?[]"); i >= 0 {
 		return fmt.Errorf("'%c' may not stand in '%s'", s[i], s)
 	}
 	return nil
