@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 
 	"github.com/outrigger-proxy/outrigger/internal/format"
 	"github.com/outrigger-proxy/outrigger/internal/match"
@@ -151,8 +152,26 @@ func newFlagFilter(p *accesslogv3.ResponseFlagFilter) (LogFilter, error) {
 	return KeepFunc(func(s *stream.Stream) bool { return s.Info.Flags&flags != 0 }), nil
 }
 
-func newMetadataFilter(*accesslogv3.MetadataFilter) (LogFilter, error) {
-	return nil, errors.New("metadata_filter: is not supported")
+// newMetadataFilter keeps streams whose dynamic metadata match; match_if_key_not_found, which is the default, also those that have
+// no such value.
+func newMetadataFilter(p *accesslogv3.MetadataFilter) (LogFilter, error) {
+	absent := p.GetMatchIfKeyNotFound() == nil || p.GetMatchIfKeyNotFound().GetValue()
+	m := p.GetMatcher()
+	if m == nil {
+		return KeepFunc(func(*stream.Stream) bool { return absent }), nil
+	}
+	value, err := match.CompileMetadata(m)
+	if err != nil {
+		return nil, fmt.Errorf("metadata_filter.matcher.%w", err)
+	}
+	there, err := match.CompileMetadata(&matcherv3.MetadataMatcher{Filter: m.GetFilter(), Path: m.GetPath(),
+		Value: &matcherv3.ValueMatcher{MatchPattern: &matcherv3.ValueMatcher_PresentMatch{PresentMatch: true}}})
+	return KeepFunc(func(s *stream.Stream) bool {
+		if !there.Match(s.Info.Metadata) {
+			return absent
+		}
+		return value.Match(s.Info.Metadata)
+	}), err
 }
 
 func newExtensionFilter(p *accesslogv3.ExtensionFilter, env Env) (LogFilter, error) {

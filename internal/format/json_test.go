@@ -72,7 +72,7 @@ func TestSourceErrors(t *testing.T) {
 		`{"text_format_source":{"environment_variable":"FORMAT_NONE"}}`:                "text_format_source: environment_variable: FORMAT_NONE is not set",
 		`{"text_format_source":{"filename":"testdata/none"}}`:                          "text_format_source: open testdata/none: no such file or directory",
 		`{"text_format_source":{"inline_string":"","watched_directory":{"path":"/"}}}`: "text_format_source: watched_directory: is not supported here, the source is read once",
-		`{"text_format":"x","formatters":[{"name":"cel"}]}`:                            "formatters[0]: didn't find a registered implementation for 'cel' with type URL: ''",
+		`{"text_format":"x","formatters":[{"name":"cel"}]}`:                            "formatters[0]: didn't find a registered implementation for 'cel' with type URL ''",
 		`{}`: "a format must have one of text_format, json_format and text_format_source",
 	} {
 		if _, err := CompileSource(source(t, config)); err == nil || err.Error() != want {

@@ -17,7 +17,7 @@ func CompileSource(c *corev3.SubstitutionFormatString) (*Template, error) {
 		case "envoy.extensions.formatter.req_without_query.v3.ReqWithoutQuery":
 			o.withoutQuery = true
 		default:
-			return nil, fmt.Errorf("formatters[%d]: didn't find a registered implementation for '%s' with type URL: '%s'", i, f.GetName(), a.GetTypeUrl())
+			return nil, fmt.Errorf("formatters[%d]: didn't find a registered implementation for '%s' with type URL '%s'", i, f.GetName(), a.GetTypeUrl())
 		}
 	}
 	t, err := compileFormat(c, o)
