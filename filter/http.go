@@ -136,7 +136,9 @@ func (s *Stream) End() {
 }
 
 // RequestComplete says whether the request has been read to its end.
-func (s *Stream) RequestComplete() bool { return s.inlet.src == nil || s.inlet.ended }
+func (s *Stream) RequestComplete() bool {
+	return s.Upgrade == "" && (s.inlet.src == nil || s.inlet.ended)
+}
 
 // RequestError is why the body of the request could not be read to its end; nil: it can, so far.
 func (s *Stream) RequestError() error { return s.inlet.err }
@@ -192,11 +194,28 @@ type inlet struct {
 	src   stream.Body
 	ended bool
 	err   error
+	first []byte // prefetched
+}
+
+// Prefetch looks at what of the body is there already, without waiting: an error says that it is malformed.
+func (s *Stream) Prefetch() error {
+	b := &s.inlet
+	if b.src == nil || b.ended || b.first != nil || b.err != nil {
+		return b.err
+	}
+	p, err := b.src.Next(false)
+	if b.first = p; err != nil && err != io.EOF {
+		b.err = err
+		return err
+	}
+	return nil
 }
 
 // Next passes a piece on.
-func (b *inlet) Next(wait bool) ([]byte, error) {
-	p, err := b.src.Next(wait)
+func (b *inlet) Next(wait bool) (p []byte, err error) {
+	if p, b.first = b.first, nil; p == nil {
+		p, err = b.src.Next(wait)
+	}
 	s := b.s
 	if len(p) > 0 {
 		s.Info.BytesIn += int64(len(p))

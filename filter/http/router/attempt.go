@@ -21,8 +21,9 @@ type attempt struct {
 	e        *exchange
 	host     *cluster.Host
 	conn     pool.Stream
-	upload   fiber.Task // sends what of the body was not there at once
-	send     func()     // what it runs
+	upload   fiber.Task      // sends what of the body was not there at once
+	send     func()          // what it runs
+	q        *stream.Request // what is sent: the stream's, or request
 	request  stream.Request
 	response stream.Response
 	reader   reader
@@ -92,10 +93,14 @@ func (a *attempt) lent(i *pool.Info, reused bool) {
 // prepare makes the request of this attempt.
 func (a *attempt) prepare() {
 	e := a.e
-	a.request = e.s.Request
+	a.q = &e.s.Request
+	if e.hedging {
+		a.request = e.s.Request // each attempt sends its own
+		a.q = &a.request
+	}
 	if e.taped {
-		a.reader = reader{t: &e.tape}
-		a.request.Body = &a.reader
+		a.reader = reader{t: &e.tape, from: &e.s.Request.Trailer, to: &a.q.Trailer}
+		a.q.Body = &a.reader
 	}
 	e.s.TryIdle = e.times.perTryIdle
 	e.s.Touch()
@@ -106,7 +111,7 @@ func (a *attempt) start() error {
 	e := a.e
 	u := &e.s.Info.Upstream
 	u.FirstTx = e.s.Worker.Now()
-	done, err := a.conn.Send(&a.request, false)
+	done, err := a.conn.Send(a.q, false)
 	if done {
 		a.sent()
 		return nil
@@ -120,7 +125,7 @@ func (a *attempt) start() error {
 
 // sendRest is the upload task.
 func (a *attempt) sendRest() {
-	done, err := a.conn.Send(&a.request, true)
+	done, err := a.conn.Send(a.q, true)
 	if done {
 		a.sent()
 	} else if err != nil && a.sendFailed(err) != nil {
@@ -147,6 +152,9 @@ func (a *attempt) sent() {
 	e := a.e
 	a.uploaded = true
 	e.s.Info.Upstream.LastTx = e.s.Worker.Now()
+	if e.s.Upgrade != "" {
+		return // more may come, once the upgrade is granted
+	}
 	e.complete()
 	if t := e.times.perTry; t > 0 && !e.hedging {
 		e.s.Limit(filter.LimitTry, e.s.Worker.Now().Add(t))
@@ -193,7 +201,7 @@ func (a *attempt) receiveFailed(err error) error {
 // granted notes an upgrade that has come about.
 func (a *attempt) granted() {
 	s, st := a.e.s, a.response.Status
-	switch http1.KindOf(&a.request) {
+	switch http1.KindOf(a.q) {
 	case http1.Upgrading:
 		a.tunnel = st == 101 && s.Upgrade != ""
 	case http1.Connect:

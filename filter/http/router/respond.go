@@ -15,6 +15,11 @@ func (e *exchange) accept(a *attempt) error {
 		s.Tunnel = &filter.Tunnel{Conn: c, Rest: rest}
 		s.Response.Body = nil
 	}
+	if s.Upgrade == "websocket" && !a.tunnel {
+		s.LocalReply(s.Response.Status, "websocket_handshake_unsuccessful", "")
+		e.charge(s.Response.Status, a.host)
+		return nil
+	}
 	h := &s.Response.Header
 	if !e.r.suppress && s.RequestComplete() && e.since != 0 {
 		h.Set("x-envoy-upstream-service-time", e.number(milliseconds(timeSince(e.since, s.Worker.Now()))))

@@ -55,7 +55,7 @@ func (r *Router) Serve(s *filter.Stream) {
 	case rt.Redirect != nil:
 		r.redirect(s)
 	case rt.Action == nil:
-		s.LocalReply(404, "route_not_found", "")
+		s.LocalReply(503, "", "") // non_forwarding_action is not for proxies
 	default:
 		r.forward(s)
 	}
@@ -104,6 +104,11 @@ func (r *Router) forward(s *filter.Stream) {
 	e.prepare()
 	if s.Upgrade == "connect" && e.connectConfig() != nil {
 		e.answer(e.connect())
+		return
+	}
+	if err := s.Prefetch(); err != nil {
+		e.bodyErr = err
+		e.answer(err)
 		return
 	}
 	e.answer(e.run())

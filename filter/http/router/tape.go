@@ -3,6 +3,7 @@ package router
 import (
 	"io"
 
+	"github.com/outrigger-proxy/outrigger/internal/header"
 	"github.com/outrigger-proxy/outrigger/internal/stream"
 )
 
@@ -22,8 +23,9 @@ func (t *tape) whole() ([]byte, bool) { return t.kept, t.ended && !t.lost }
 
 // reader reads a tape from its beginning: what is remembered first, then what the source has. Only one reader may be at the end.
 type reader struct {
-	t   *tape
-	pos int
+	t        *tape
+	pos      int
+	from, to *header.Map // trailers: where they come from and whose they are to be
 }
 
 // Next returns the next piece.
@@ -35,11 +37,12 @@ func (r *reader) Next(wait bool) ([]byte, error) {
 		return p, nil
 	}
 	if t.ended {
-		return nil, io.EOF
+		return nil, r.end()
 	}
 	p, err := t.src.Next(wait)
 	if err == io.EOF {
 		t.ended = true
+		return nil, r.end()
 	}
 	if err != nil || len(p) == 0 {
 		return nil, err
@@ -49,4 +52,12 @@ func (r *reader) Next(wait bool) ([]byte, error) {
 		r.pos = len(t.kept)
 	}
 	return p, nil
+}
+
+// end hands the trailers over.
+func (r *reader) end() error {
+	if r.to != r.from {
+		*r.to = *r.from
+	}
+	return io.EOF
 }

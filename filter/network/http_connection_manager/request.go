@@ -122,10 +122,11 @@ func (x *exchange) prepare() filter.Status {
 // sane refuses what no filter should have to look at.
 func (x *exchange) sane() filter.Status {
 	q := &x.Request
-	if q.Authority == "" {
+	if !x.d.codec.HasHost {
+		x.closing = true
 		return x.LocalReply(400, "missing_host_header", "")
 	}
-	if q.Path != "" && q.Path[0] != '/' && q.Path != "*" {
+	if q.Path != "" && q.Path[0] != '/' {
 		x.m.stats.RqNonRelative.Inc()
 		return x.LocalReply(404, "absolute_path_rejected", "")
 	}

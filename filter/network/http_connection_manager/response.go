@@ -53,7 +53,7 @@ func (x *exchange) onwards() next {
 	switch {
 	case !x.closing && x.d.codec.Drained():
 		return again
-	case x.noDelay && x.RequestComplete():
+	case x.noDelay && x.RequestComplete() && !x.refused:
 		return hangUp
 	}
 	return lingerOn
@@ -203,7 +203,8 @@ func (x *exchange) decideClose() {
 	if x.Close || d.phase == draining || d.ends != 0 && d.c.Worker.Now() >= d.ends {
 		x.closing = true
 	}
-	if x.Tunnel == nil && !x.RequestComplete() {
+	if x.Tunnel == nil && (!x.RequestComplete() || x.refused) {
+		d.m.stats.RqRxReset.Inc()
 		d.m.stats.RqEarlyResponse.Inc()
 		x.closing = true
 	}

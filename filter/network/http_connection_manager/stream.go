@@ -27,6 +27,7 @@ type exchange struct {
 	absolute bool   // the request target was in absolute form: its scheme counts
 	closing  bool   // the connection does not go on after this stream
 	noDelay  bool   // ... and the peer knows, so there is no race to be careful about
+	refused  bool   // the head could not be read
 	answered bool   // a final response has gone out, or cannot
 	flush    fiber.Timer
 	interim  func(r *stream.Response) error
@@ -81,10 +82,13 @@ func (x *exchange) begin() {
 	if x.interim == nil {
 		x.interim = x.sendInterim
 	}
-	x.setup = filter.Setup{Conn: d.c, Chain: x.cfg.chain, Table: x.cfg.table, Draw: rand.Uint64(), Idle: x.cfg.idle, Interim: x.interim}
+	x.setup = filter.Setup{Conn: d.c, Chain: x.cfg.chain, Table: x.cfg.table, Draw: rand.Uint64(), Idle: x.cfg.idle}
+	if x.cfg.request.proxyContinue {
+		x.setup.Interim = x.interim
+	}
 	x.Begin(&x.setup)
-	x.asked, x.closing, x.noDelay, x.answered = "", false, false, false
-	x.absolute = x.Request.Scheme != ""
+	x.asked, x.closing, x.noDelay, x.answered, x.refused = "", false, false, false, false
+	x.absolute = d.codec.Absolute
 	i := &x.Info
 	i.Protocol, i.StartWall, i.HeaderIn = d.codec.Protocol, d.c.Worker.Wall(), d.codec.HeadBytes
 	x.Touch()
@@ -121,7 +125,7 @@ func (x *exchange) crashed() next {
 // refuse answers for a head that could not be read.
 func (x *exchange) refuse(err error) {
 	var bad *http1.Error
-	x.closing = true
+	x.closing, x.refused = true, true
 	x.Request.Body = nil
 	switch {
 	case errors.As(err, &bad):
