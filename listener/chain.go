@@ -10,12 +10,14 @@ import (
 
 	"github.com/outrigger-proxy/outrigger/filter"
 	"github.com/outrigger-proxy/outrigger/internal/drain"
+	"github.com/outrigger-proxy/outrigger/internal/stream"
 )
 
 // chain is a compiled filter chain. It outlives the version of the listener that brought it if the next one has the same.
 type chain struct {
 	// set at construction
 	name      string
+	metadata  stream.Metadata
 	key       string // canonical form: the same key means the same chain
 	steps     []step
 	terminal  filter.Terminal // nil: no filters, connections are closed at once
@@ -37,7 +39,7 @@ func buildChain(p *listenerv3.FilterChain, env filter.Env) (*chain, error) {
 	own := *env.Listener
 	own.Drain = drain.New(env.Listener.Drain)
 	env.Listener = &own
-	c := &chain{name: p.GetName(), drain: own.Drain, connect: p.GetTransportSocketConnectTimeout().AsDuration()}
+	c := &chain{name: p.GetName(), metadata: metadata(p.GetMetadata()), drain: own.Drain, connect: p.GetTransportSocketConnectTimeout().AsDuration()}
 	var err error
 	if c.transport, err = buildTransport(p.GetTransportSocket(), env); err != nil {
 		return nil, fmt.Errorf("transport_socket: %w", err)

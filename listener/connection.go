@@ -28,7 +28,8 @@ type connection struct {
 	info    stream.Conn
 	at      *place
 	version *version
-	chain   *chain // nil: it has not come so far
+	balance *balance // of the listener that accepted it; nil: none
+	chain   *chain   // nil: it has not come so far
 	prev    *connection
 	next    *connection
 }
@@ -45,9 +46,10 @@ func (p *place) accept(nc fiber.Conn) {
 	v := l.current.Load()
 	if !l.admit(v.config) {
 		_ = nc.Close()
+		l.balance.left(p.w.ID)
 		return
 	}
-	c := &connection{at: p, version: v}
+	c := &connection{at: p, version: v, balance: l.balance}
 	c.Conn.Conn, c.Worker, c.Info = nc, p.w, &c.info
 	c.describe(nc)
 	p.link(c)
@@ -190,7 +192,7 @@ func (c *connection) choose(a *filter.Accepted) {
 		c.reject()
 		return
 	}
-	c.chain, c.info.FilterChain, c.info.ALPN = ch, ch.name, a.ApplicationProtocols
+	c.chain, c.info.FilterChain, c.info.ChainMetadata, c.info.ALPN = ch, ch.name, ch.metadata, a.ApplicationProtocols
 	c.Ended = c.ended
 	c.at.count()
 	switch {
@@ -303,6 +305,7 @@ func (c *connection) leave() {
 		c.version.loggers.Log(c.Stream)
 	}
 	c.unlink()
+	c.balance.left(c.Worker.ID)
 	c.at.l.open.Add(-1)
 	c.at.l.m.open.Add(-1)
 }

@@ -34,6 +34,7 @@ type Listener struct {
 	scope    stats.Scope
 	drain    *drain.Drain
 	places   []*place // by worker
+	balance  *balance // nil: the kernel's choice
 	// owned by the control loop
 	static  bool
 	state   State
@@ -111,6 +112,9 @@ func newListener(m *Manager, c *config, static bool) *Listener {
 	l.drain = drain.New(parent)
 	for _, w := range m.config.Workers {
 		l.places = append(l.places, &place{l: l, w: w, stats: stats.New[placeStats](l.scope.Sub(fmt.Sprintf("worker_%d", w.ID)))})
+	}
+	if c.exact {
+		l.balance = newBalance(l.places)
 	}
 	return l
 }
@@ -266,6 +270,9 @@ func (l *Listener) unbind() {
 // accept starts to take connections on every worker.
 func (l *Listener) accept() {
 	o := fiber.AcceptOptions{PerEvent: l.current.Load().config.perEvent}
+	if l.balance != nil {
+		o.Choose = l.balance.choose
+	}
 	for _, b := range l.sockets {
 		for i, p := range l.places {
 			s := b.sockets[i%len(b.sockets)]

@@ -354,8 +354,11 @@ func (m *Manager) after(f func()) {
 	m.timers = append(m.timers, t)
 }
 
-// Start begins to accept on all listeners, now and to come. The workers may be about to run or running.
+// Start begins to accept on all listeners, now and to come. The workers may be about to run or running. A second Start does nothing.
 func (m *Manager) Start() error {
+	if m.started {
+		return nil
+	}
 	m.started = true
 	for _, l := range m.listeners {
 		if l.state == Active {

@@ -114,6 +114,12 @@ func (l *fdListener) event(uint32) {
 }
 
 func (l *fdListener) take(fd int, remote Address) {
+	if l.o.Choose != nil {
+		if w, accept := l.o.Choose(); w != nil && w != l.p.w {
+			l.give(w, fd, remote, accept)
+			return
+		}
+	}
 	s, err := l.p.socket(fd, remote)
 	if err != nil {
 		l.back(err)
@@ -123,4 +129,21 @@ func (l *fdListener) take(fd int, remote Address) {
 		s.bound = &l.s.addr
 	}
 	l.accept(&s.socket)
+}
+
+// give hands a new connection to another worker.
+func (l *fdListener) give(w *Worker, fd int, remote Address, accept func(Conn)) {
+	done := w.Post(func() {
+		s, err := w.poll.(*epoll).socket(fd, remote)
+		if err != nil {
+			return
+		}
+		if l.s.onSpot {
+			s.bound = &l.s.addr
+		}
+		w.protect(func() { accept(&s.socket) })
+	})
+	if !done {
+		_ = syscall.Close(fd)
+	}
 }

@@ -159,6 +159,9 @@ func call(f func(int) error, fd int) error {
 type AcceptOptions struct {
 	// PerEvent is how many connections are accepted per event at most (Envoy: max_connections_to_accept_per_socket_event). 0: no limit.
 	PerEvent int
+	// Choose, if set, says which worker is to have the next connection, and what to call there with it. It runs on the loop of the
+	// worker that accepts. Nil: the connection stays.
+	Choose func() (*Worker, func(Conn))
 	// Failed is told when accepting fails for want of descriptors or memory; the worker then tries again after 100 ms. May be nil.
 	Failed func(error)
 }
