@@ -153,7 +153,12 @@ func (p *Proxy) makeManagers() {
 
 // addResources makes the static clusters and then the listeners, which may name them.
 func (p *Proxy) addResources() error {
-	for _, c := range p.bootstrap.GetStaticResources().GetClusters() {
+	seen := map[string]bool{}
+	for i, c := range p.bootstrap.GetStaticResources().GetClusters() {
+		if seen[c.GetName()] {
+			return fmt.Errorf("static_resources.clusters[%d]: cluster manager: duplicate cluster '%s'", i, c.GetName())
+		}
+		seen[c.GetName()] = true
 		if err := p.Clusters.Add(c, true); err != nil {
 			return err
 		}
@@ -213,6 +218,7 @@ func (p *Proxy) stop() {
 	if p.admin != nil {
 		p.admin.Close()
 	}
+	p.Runtime.Close()
 	closed := func() {
 		if p.Listeners != nil {
 			p.Listeners.Close()

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
 )
 
@@ -84,8 +85,11 @@ func (c *checker) walk(m protoreflect.Message, path string) error {
 		return under(path, fmt.Errorf("nested deeper than %d levels", 2*maxDepth))
 	}
 	defer func() { c.depth-- }()
-	if a, ok := m.Interface().(*anypb.Any); ok {
-		return c.any(a, path)
+	switch v := m.Interface().(type) {
+	case *anypb.Any:
+		return c.any(v, path)
+	case *durationpb.Duration:
+		return under(path, duration(v))
 	}
 	if numbers := fieldNumbers(m.GetUnknown()); len(numbers) > 0 {
 		c.Unknown = append(c.Unknown, fmt.Sprintf("%s: unknown field numbers %v in %s", path, numbers, m.Descriptor().FullName()))
@@ -97,6 +101,17 @@ func (c *checker) walk(m protoreflect.Message, path string) error {
 		if err := c.field(m, f, join(path, string(f.Name()))); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// duration refuses what Envoy has no meaning for, wherever it stands.
+func duration(d *durationpb.Duration) error {
+	if d.GetSeconds() < 0 || d.GetNanos() < 0 {
+		return errors.New("invalid duration: expected positive duration")
+	}
+	if err := d.CheckValid(); err != nil {
+		return errors.New("invalid duration: out of range")
 	}
 	return nil
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // maxNodes bounds what aliases may blow up to.
-const maxNodes = 4 << 20
+const maxNodes = 2 << 20
 
 var errTooLarge = errors.New("the document is too large")
 

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
 )
 
@@ -240,6 +241,7 @@ func TestCheckNamesThePath(t *testing.T) {
 		"any":          {nested(inner), "bootstrap_extensions[0].typed_config.name: " + badName},
 		"typed struct": {nested(pack(t, &xdsv3.TypedStruct{TypeUrl: "type.googleapis.com/envoy.config.cluster.v3.Cluster", Value: unpacked})), "bootstrap_extensions[0].typed_config.name: " + badName},
 		"absent":       {nested(&anypb.Any{TypeUrl: "t/no.Such"}), "bootstrap_extensions[0].typed_config: didn't find a registered implementation for 'x' with type URL 't/no.Such'"},
+		"duration":     {&bootstrapv3.Bootstrap{Watchdog: &bootstrapv3.Watchdog{MissTimeout: durationpb.New(-1)}}, "watchdog.miss_timeout: invalid duration: expected positive duration"}, //nolint:staticcheck // deprecated, and short
 		"garbage":      {nested(&anypb.Any{TypeUrl: inner.TypeUrl, Value: []byte{0xff}}), "bootstrap_extensions[0].typed_config: unable to unpack as envoy.config.cluster.v3.Cluster"},
 	} {
 		t.Run(name, func(t *testing.T) {

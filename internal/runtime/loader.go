@@ -36,7 +36,7 @@ type Loader struct {
 	admin    *adminLayer
 	stats    *loaderStats
 	log      *zap.Logger
-	watchers []*watcher // by Watch
+	watchers []*watcher
 	// mu serializes reloads
 	mu sync.Mutex
 	// atomic
@@ -62,15 +62,18 @@ type source interface {
 	layerName() string
 }
 
-// New makes a loader and reads the layers once. An error begins with the path within layered_runtime.
+// New makes a loader, reads the layers, and watches those on disk until Close. An error begins with the path within layered_runtime.
 func New(c Config) (*Loader, error) {
 	l := &Loader{stats: stats.New[loaderStats](c.Stats.Sub("runtime")), log: c.Log}
 	if l.log == nil {
 		l.log = zap.NewNop()
 	}
 	if err := l.configure(c); err != nil {
+		l.Close()
 		return nil, err
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.reload()
 	return l, nil
 }
@@ -103,7 +106,9 @@ func (l *Loader) add(p *bootstrapv3.RuntimeLayer, serviceCluster string) error {
 		}
 		l.layers = append(l.layers, &staticLayer{p.GetName(), values})
 	case *bootstrapv3.RuntimeLayer_DiskLayer_:
-		l.layers = append(l.layers, newDiskLayer(p.GetName(), k.DiskLayer, serviceCluster))
+		d := newDiskLayer(p.GetName(), k.DiskLayer, serviceCluster)
+		l.layers = append(l.layers, d)
+		return l.watch(d)
 	case *bootstrapv3.RuntimeLayer_AdminLayer_:
 		if l.admin != nil {
 			return errors.New("admin_layer: too many admin layers specified in LayeredRuntime, at most one may be specified")
@@ -139,19 +144,16 @@ func (l *Loader) Modify(values map[string]string) error {
 	return nil
 }
 
-// Watch begins to reload when a disk layer's symlink_root is replaced by a rename. Close ends it.
-func (l *Loader) Watch() error {
-	for _, src := range l.layers {
-		d, ok := src.(*diskLayer)
-		if !ok {
-			continue
-		}
-		w, err := watch(d.root, l.changed)
-		if err != nil {
-			return fmt.Errorf("layer %q: disk_layer.symlink_root: unable to watch: %w", d.name, err)
-		}
-		l.watchers = append(l.watchers, w)
+// watch begins to reload when a disk layer's symlink_root is replaced by a rename.
+func (l *Loader) watch(d *diskLayer) error {
+	if d.root == "" {
+		return errors.New("disk_layer.symlink_root: invalid file path")
 	}
+	w, err := watch(d.root, l.changed)
+	if err != nil {
+		return fmt.Errorf("disk_layer.symlink_root: unable to add filesystem watch for file %s: %w", d.root, err)
+	}
+	l.watchers = append(l.watchers, w)
 	return nil
 }
 
@@ -161,8 +163,11 @@ func (l *Loader) changed() {
 	l.reload()
 }
 
-// Close ends the watches.
+// Close ends the watches. A nil Loader has none.
 func (l *Loader) Close() {
+	if l == nil {
+		return
+	}
 	for _, w := range l.watchers {
 		w.close()
 	}
@@ -175,7 +180,7 @@ func (l *Loader) Deprecated(n int) {
 	l.stats.DeprecatedFeatureSeen.Add(int64(n))
 }
 
-// reload reads all layers and publishes the next snapshot. The caller holds mu, or is New.
+// reload reads all layers and publishes the next snapshot. The caller holds mu.
 func (l *Loader) reload() {
 	s := &Snapshot{final: map[string]entry{}}
 	disks, failed := 0, false

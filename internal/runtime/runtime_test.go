@@ -153,6 +153,8 @@ func TestRefused(t *testing.T) {
 		"layers: [{name: a, admin_layer: {}}, {name: a, admin_layer: {}}]":   "layers[1].name: duplicate layer name: a",
 		"layers: [{name: a, admin_layer: {}}, {name: b, admin_layer: {}}]":   "layers[1].admin_layer: too many admin layers",
 		"layers: [{name: a, rtds_layer: {name: x, rtds_config: {ads: {}}}}]": "layers[0].rtds_layer: runtime layers over xDS are not supported",
+		"layers: [{name: a, disk_layer: {}}]":                                "layers[0].disk_layer.symlink_root: invalid file path",
+		"layers: [{name: a, disk_layer: {symlink_root: /nowhere/x}}]":        "layers[0].disk_layer.symlink_root: unable to add filesystem watch for file /nowhere/x: ",
 		"layers: [{name: a}]":                            "layers[0].layer_specifier: is required",
 		"layers: [{name: a, static_layer: {x: [1]}}]":    "layers[0].static_layer: invalid runtime entry value for x",
 		"layers: [{name: a, static_layer: {x: {y: ~}}}]": "layers[0].static_layer: invalid runtime entry value for x.y",
@@ -241,9 +243,6 @@ func TestDiskLayers(t *testing.T) {
 		t.Errorf("override_dir_exists %d", got)
 	}
 
-	if err := l.Watch(); err != nil {
-		t.Fatal(err)
-	}
 	if err := os.Symlink("v2", filepath.Join(dir, "next")); err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,11 @@
-// Package options is the command line: Envoy's flags, with the syntax, the messages and the exit codes of Envoy's parser. Three flags are
-// taken and do nothing, since what they tune is not there: --enable-mutex-tracing, --enable-fine-grain-logging and
-// --log-stacktrace-single-entry. Beyond Envoy, --flag=value is read like --flag value.
+// Package options is the command line: Envoy's flags, with the syntax, the messages and the exit codes of Envoy's parser. Beyond Envoy,
+// --flag=value is read like --flag value.
+//
+// All flags are taken. These do nothing, since what they tune is not there: --enable-mutex-tracing, --enable-fine-grain-logging,
+// --log-stacktrace-single-entry, --cpuset-threads (the default number of workers always heeds the CPU set), and, while there is no hot
+// restart, --base-id (but --base-id-path writes it), --use-dynamic-base-id, --socket-path, --socket-mode, --parent-shutdown-time-s,
+// --disable-hot-restart, --skip-hot-restart-on-no-parent and --skip-hot-restart-parent-stats. A --restart-epoch above 0 is refused unless
+// one of --disable-hot-restart and --skip-hot-restart-on-no-parent allows it.
 package options
 
 import (
