@@ -6,6 +6,7 @@ import (
 	"github.com/outrigger-proxy/outrigger/filter/accesslog/file"
 	"github.com/outrigger-proxy/outrigger/filter/accesslog/stream"
 	"github.com/outrigger-proxy/outrigger/filter/http/router"
+	"github.com/outrigger-proxy/outrigger/filter/http/set_metadata"
 	"github.com/outrigger-proxy/outrigger/filter/listener/http_inspector"
 	"github.com/outrigger-proxy/outrigger/filter/listener/original_dst"
 	"github.com/outrigger-proxy/outrigger/filter/listener/proxy_protocol"
@@ -29,6 +30,7 @@ func Extensions() *filter.Extensions {
 	extension.Add(&e.Network, hcm.New)
 	extension.Add(&e.Network, tcpproxy.New)
 	extension.Add(&e.HTTP, router.New)
+	extension.Add(&e.HTTP, setmetadata.New)
 	extension.Add(&e.Log, file.New)
 	extension.Add(&e.Log, stream.NewStdout)
 	extension.Add(&e.Log, stream.NewStderr)
