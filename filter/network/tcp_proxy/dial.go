@@ -1,0 +1,168 @@
+package tcpproxy
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"syscall"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/outrigger-proxy/outrigger/cluster"
+	"github.com/outrigger-proxy/outrigger/cluster/pool"
+	"github.com/outrigger-proxy/outrigger/internal/stream"
+	"github.com/outrigger-proxy/outrigger/lb"
+)
+
+// outcome says why there is no upstream connection; the numbers are those of Envoy's UpstreamFailureReason.
+type outcome uint8
+
+const (
+	connectFailed outcome = iota
+	noHealthyHost
+	noResources
+	noRoute
+	cancelled // the session ended meanwhile
+)
+
+// dial connects upstream, with as many attempts as are allowed. It is a fiber of its own.
+func (s *session) dial() {
+	t, why := s.attempts()
+	switch {
+	case s.closed:
+		if t != nil {
+			t.Release(false)
+		}
+	case t == nil:
+		s.end(fmt.Sprintf("tcp_initializion_failure:%d", why)) // Envoy spells it so
+	default:
+		s.connected(t)
+	}
+}
+
+func (s *session) attempts() (*pool.TCP, outcome) {
+	for tried := uint32(0); ; tried++ {
+		cl := s.p.clusters.Get(s.target.cluster)
+		if cl == nil {
+			s.p.stats.NoRoute.Inc()
+			s.flag(stream.NoClusterFound)
+			return nil, noRoute
+		}
+		s.describeCluster(cl)
+		if c := &cl.Limits(pool.Default).Connections; c.Active() >= c.Max() { // Envoy asks before the pool does
+			cl.Stats.CxOverflow.Inc()
+			s.flag(stream.UpstreamOverflow)
+			return nil, noResources
+		}
+		if tried >= s.p.config.attempts {
+			cl.Stats.CxConnectAttempts.Inc()
+			s.flag(stream.UpstreamRetryLimitExceeded)
+			return nil, connectFailed
+		}
+		if tried > 0 && s.p.base > 0 && s.c.Worker.Sleep(s.p.backoff(tried)) != nil {
+			return nil, cancelled
+		}
+		t, why, again := s.attempt(cl)
+		if t != nil || !again {
+			return t, why
+		}
+	}
+}
+
+// attempt connects to one host; again says that another attempt may do better.
+func (s *session) attempt(cl *cluster.Cluster) (t *pool.TCP, why outcome, again bool) {
+	h := cl.Pick(s.c.Worker, s.request(cl))
+	if h == nil {
+		cl.Stats.CxNoneHealthy.Inc()
+		s.flag(stream.NoHealthyUpstream)
+		return nil, noHealthyHost, false
+	}
+	s.describeHost(h)
+	t, err := cl.TCP(s.c.Worker, h, pool.Options{Downstream: s.c.Info})
+	var failed *pool.ConnectError
+	switch {
+	case s.closed:
+		return t, cancelled, false
+	case err == nil:
+		s.describeConn(t.Info())
+		return t, 0, false
+	case errors.Is(err, pool.ErrOverflow):
+		s.flag(stream.UpstreamOverflow)
+		return nil, noResources, false
+	case errors.As(err, &failed):
+		s.flag(stream.UpstreamConnectionFailure)
+		if s.c.Stream != nil {
+			s.c.Stream.Info.Upstream.Failure = reason(failed)
+		}
+	}
+	return nil, connectFailed, true
+}
+
+// reason tells a failed connect in Envoy's words.
+func reason(e *pool.ConnectError) string {
+	var no syscall.Errno
+	switch {
+	case e.Timeout:
+		return ""
+	case errors.As(e.Err, &no):
+		text := []byte(no.Error()) // as strerror, but for its first letter
+		if len(text) > 0 && 'a' <= text[0] && text[0] <= 'z' {
+			text[0] -= 'a' - 'A'
+		}
+		return "delayed connect error: " + string(text)
+	}
+	return e.Err.Error()
+}
+
+// backoff is the pause before attempt n+1: a random share of an interval that doubles.
+func (c *config) backoff(n uint32) time.Duration {
+	d := c.base
+	for ; n > 1 && d < c.ceiling; n-- {
+		d *= 2
+	}
+	return time.Duration(rand.Int64N(int64(max(min(d, c.ceiling), 1))))
+}
+
+func (s *session) request(cl *cluster.Cluster) lb.Request {
+	r := lb.Request{Random: rand.Uint64(), Match: s.target.match}
+	if s.c.Info.Local != s.c.Info.DirectLocal {
+		r.Destination = s.c.Info.Local.AddrPort
+	}
+	switch p := s.p; {
+	case p.sourceIP && s.c.Info.Remote.IsValid():
+		r.Hash, r.HasHash = xxhash.Sum64String(s.c.Info.Remote.Addr().String()), true
+	case p.stateKey != "":
+		if v, ok := s.c.Info.State[p.stateKey]; ok {
+			r.Hash, r.HasHash = xxhash.Sum64String(text(v)), true
+		}
+	}
+	return r
+}
+
+func (s *session) describeCluster(cl *cluster.Cluster) {
+	if s.c.Stream == nil {
+		return
+	}
+	u := &s.c.Stream.Info.Upstream
+	u.Cluster, u.ClusterAlt, u.ClusterMetadata = cl.Name, cl.AltName, cl.Metadata
+}
+
+func (s *session) describeHost(h *cluster.Host) {
+	if s.c.Stream == nil {
+		return
+	}
+	u := &s.c.Stream.Info.Upstream
+	u.Attempts++
+	u.Start = s.c.Worker.Now()
+	u.Host, u.HostName, u.HostMetadata = h.Address, h.Hostname, h.Metadata
+}
+
+func (s *session) describeConn(i *pool.Info) {
+	if s.c.Stream == nil {
+		return
+	}
+	u := &s.c.Stream.Info.Upstream
+	u.Local, u.Remote, u.TLS, u.ConnID = i.Local, i.Remote, i.TLS, i.ID
+	u.ConnStart, u.Connected, u.Ready = i.Started, i.Connected, s.c.Worker.Now()
+}
