@@ -7,7 +7,9 @@ import (
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	aggregatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/aggregate/v3"
 	dnsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/dns/v3"
+	forwardv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/dynamic_forward_proxy/v3"
 	caresv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/network/dns_resolver/cares/v3"
 	getaddrinfov3 "github.com/envoyproxy/go-control-plane/envoy/extensions/network/dns_resolver/getaddrinfo/v3"
 
@@ -87,6 +89,10 @@ func (o *config) parseClusterType(t *clusterv3.Cluster_CustomClusterType) error 
 		return err
 	}
 	d, ok := m.(*dnsv3.DnsCluster)
+	switch m.(type) {
+	case *aggregatev3.ClusterConfig, *forwardv3.ClusterConfig:
+		return refused("typed_config", t.GetName()+" is not supported yet")
+	}
 	if !ok {
 		return fmt.Errorf("Didn't find a registered cluster factory implementation for name: '%s'", t.GetName())
 	}

@@ -223,6 +223,7 @@ func (m *Manager) install(c *Cluster) {
 	old := m.clusters[c.Name]
 	m.clusters[c.Name] = c
 	m.publish()
+	m.hostsChanged(c)
 	if old != nil {
 		old.discard(m)
 	}

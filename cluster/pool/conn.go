@@ -20,7 +20,8 @@ type conn struct {
 	// owned by the worker
 	net      fiber.Conn
 	info     Info
-	expiry   fiber.Timer // max_connection_duration
+	onIdle   func(expired bool) // wake, made once: this is the request path
+	expiry   fiber.Timer        // max_connection_duration
 	streams  uint32
 	at       int  // index in idle, -1: not there
 	lent     bool // carries a stream
@@ -55,6 +56,7 @@ func (c *conn) open() {
 	if l.peer.gone.Load() {
 		c.draining = true
 	}
+	c.onIdle = c.wake
 	l.give(c)
 }
 
@@ -77,10 +79,11 @@ func (c *conn) refused(err error) {
 	c.count(timeout)
 	l.failed(&ConnectError{Timeout: timeout, Err: err})
 	l.grow()
+	l.settle()
 }
 
-// onIdle runs when something happens on a resting connection: its end, its limit, or bytes that nobody asked for.
-func (c *conn) onIdle(expired bool) {
+// wake runs when something happens on a resting connection: its end, its limit, or bytes that nobody asked for.
+func (c *conn) wake(expired bool) {
 	c.lane.unrest(c)
 	if expired {
 		c.lane.peer.Config.Stats.CxIdleTimeout.Inc()
@@ -98,17 +101,17 @@ func (c *conn) expired() {
 	}
 }
 
-// release ends the stream; reusable says that the connection is between messages.
-func (c *conn) release(reusable bool) {
+// release ends the stream. complete says that both messages came to their end, reusable that the connection can carry another one.
+func (c *conn) release(complete, reusable bool) {
 	l := c.lane
 	l.limits.Requests.Return()
 	l.peer.Config.Stats.RqActive.Dec()
 	l.peer.Stats.RqActive.Add(-1)
+	c.lent = !complete
 	if !reusable || c.draining || l.peer.gone.Load() {
 		c.close(!c.ended())
 		return
 	}
-	c.lent = false
 	l.give(c)
 }
 
@@ -128,6 +131,7 @@ func (c *conn) close(local bool) {
 	_ = c.net.Close()
 	c.count(local)
 	c.lane.grow()
+	c.lane.settle()
 }
 
 func (c *conn) count(local bool) {
@@ -156,9 +160,7 @@ func (c *conn) count(local bool) {
 	if c.exchange != nil {
 		s.RqPerCx.Record(uint64(c.streams))
 	}
-	if l.conns--; l.conns == 0 && l.emptied != nil {
-		l.emptied()
-	}
+	l.conns--
 }
 
 // Exchange is an HTTP/1 connection while it is lent. It is a Stream.
@@ -187,8 +189,12 @@ func (e *Exchange) Send(q *stream.Request, wait bool) (bool, error) {
 // Receive reads the next head.
 func (e *Exchange) Receive(r *stream.Response) error {
 	err := e.h1.ReadResponse(r, e.kind)
-	if err == io.EOF {
+	var broken *http1.Error
+	switch {
+	case err == io.EOF:
 		err = io.ErrUnexpectedEOF
+	case errors.As(err, &broken):
+		e.lane.peer.Config.Stats.CxProtocolError.Inc()
 	}
 	return err
 }
@@ -210,10 +216,16 @@ func (e *Exchange) Detach() (fiber.Conn, []byte) {
 
 // Release gives the connection back.
 func (e *Exchange) Release(ok bool) {
-	clean := ok && e.sent && !e.detach && !e.h1.Close && !e.h1.Buffered() && e.h1.Drained() && !e.net.Readable()
-	e.began = false
+	complete := ok && e.sent && !e.detach && e.h1.Drained()
+	reusable := complete && !e.h1.Close && !e.h1.Buffered() && !e.net.Readable()
+	if e.began {
+		s := e.lane.peer.Config.Stats
+		s.CxTxBytes.Add(uint64(e.send.WireBytes))
+		s.CxRxBytes.Add(uint64(e.h1.WireBytes))
+		e.began = false
+	}
 	e.h1.Release()
-	e.conn.release(clean)
+	e.conn.release(complete, reusable)
 }
 
 // TCP is a connection while it is lent: to one downstream connection, for its whole life.

@@ -15,7 +15,7 @@ type lane struct {
 	limits  *Limits
 	prio    Priority
 	http    bool
-	emptied func() // the last connection is gone; may be nil
+	emptied func() // takes the lane out of its place: the last connection is gone
 	// owned by the worker
 	idle       []*conn
 	queue      []*waiter // streams, in their order
@@ -31,8 +31,23 @@ type waiter struct {
 	err  error
 }
 
-func newLane(p *Peer, w *fiber.Worker, prio Priority, http bool) *lane {
-	return &lane{peer: p, w: w, limits: p.Config.Limits[prio], prio: prio, http: http}
+// newLane makes an empty lane, unless there are too many (max_connection_pools).
+func newLane(p *Peer, w *fiber.Worker, prio Priority, http bool) (*lane, error) {
+	l := &lane{peer: p, w: w, limits: p.Config.Limits[prio], prio: prio, http: http}
+	l.limits.refresh()
+	if !l.limits.Pools.Take() {
+		p.Config.Stats.CxPoolOverflow.Inc()
+		return nil, ErrOverflow
+	}
+	return l, nil
+}
+
+// settle ends the lane when it has neither connections nor streams that wait for one.
+func (l *lane) settle() {
+	if l.conns == 0 && len(l.queue) == 0 {
+		l.limits.Pools.Return()
+		l.emptied()
+	}
 }
 
 // get lends the connection used last, or waits for one.
@@ -90,7 +105,7 @@ func (l *lane) wait() (*conn, error) {
 // abandon takes a cancelled stream out of the queue.
 func (l *lane) abandon(t *waiter) {
 	if t.conn != nil { // lent in the same turn
-		t.conn.release(true)
+		t.conn.release(true, true)
 		return
 	}
 	for i := range l.queue {

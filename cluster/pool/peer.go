@@ -71,7 +71,11 @@ type lanes struct {
 
 // HTTP lends an HTTP/1 exchange; it may wait for a connection.
 func (p *Peer) HTTP(w *fiber.Worker, o Options) (*Exchange, error) {
-	c, err := p.lane(w, o, true).get()
+	l, err := p.lane(w, o, true)
+	if err != nil {
+		return nil, err
+	}
+	c, err := l.get()
 	if err != nil {
 		return nil, err
 	}
@@ -80,14 +84,18 @@ func (p *Peer) HTTP(w *fiber.Worker, o Options) (*Exchange, error) {
 
 // TCP lends a connection; it may wait for it.
 func (p *Peer) TCP(w *fiber.Worker, o Options) (*TCP, error) {
-	c, err := p.lane(w, o, false).get()
+	l, err := p.lane(w, o, false)
+	if err != nil {
+		return nil, err
+	}
+	c, err := l.get()
 	if err != nil {
 		return nil, err
 	}
 	return (*TCP)(c), nil
 }
 
-func (p *Peer) lane(w *fiber.Worker, o Options, http bool) *lane {
+func (p *Peer) lane(w *fiber.Worker, o Options, http bool) (*lane, error) {
 	ls := p.lanes[w.ID]
 	if ls == nil {
 		ls = &lanes{}
@@ -101,23 +109,32 @@ func (p *Peer) lane(w *fiber.Worker, o Options, http bool) *lane {
 		at = &ls.http[o.Priority]
 	}
 	if *at == nil {
-		*at = newLane(p, w, o.Priority, http)
+		l, err := newLane(p, w, o.Priority, http)
+		if err != nil {
+			return nil, err
+		}
+		l.emptied = func() { *at = nil }
+		*at = l
 	}
-	return *at
+	return *at, nil
 }
 
-func (ls *lanes) private(p *Peer, w *fiber.Worker, o Options) *lane {
+func (ls *lanes) private(p *Peer, w *fiber.Worker, o Options) (*lane, error) {
 	key := o.Downstream.ID<<1 | uint64(o.Priority)
 	l := ls.own[key]
-	if l == nil {
-		if ls.own == nil {
-			ls.own = map[uint64]*lane{}
-		}
-		l = newLane(p, w, o.Priority, true)
-		ls.own[key] = l
-		l.emptied = func() { delete(ls.own, key) }
+	if l != nil {
+		return l, nil
 	}
-	return l
+	l, err := newLane(p, w, o.Priority, true)
+	if err != nil {
+		return nil, err
+	}
+	if ls.own == nil {
+		ls.own = map[uint64]*lane{}
+	}
+	ls.own[key] = l
+	l.emptied = func() { delete(ls.own, key) }
+	return l, nil
 }
 
 func (ls *lanes) each(f func(*lane)) {

@@ -1,0 +1,34 @@
+package cluster
+
+import (
+	"testing"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	dnsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/dns/v3"
+	casev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/header_formatters/preserve_case/v3"
+	commonv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/common/v3"
+	leastv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/least_request/v3"
+	randomv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/random/v3"
+	roundv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/round_robin/v3"
+	wrrv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/wrr_locality/v3"
+	caresv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/network/dns_resolver/cares/v3"
+	getaddrinfov3 "github.com/envoyproxy/go-control-plane/envoy/extensions/network/dns_resolver/getaddrinfo/v3"
+	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/tcp/v3"
+
+	"github.com/outrigger-proxy/outrigger/internal/fieldtest"
+)
+
+func TestFields(t *testing.T) {
+	fieldtest.Check(t, "fields.golden",
+		&clusterv3.Cluster{}, &clusterv3.LoadBalancingPolicy{}, &clusterv3.UpstreamConnectionOptions{}, &clusterv3.TrackClusterStats{}, &clusterv3.CircuitBreakers{},
+		&endpointv3.ClusterLoadAssignment{}, &endpointv3.LocalityLbEndpoints{}, &endpointv3.LbEndpoint{}, &endpointv3.Endpoint{},
+		&corev3.HttpProtocolOptions{}, &corev3.Http1ProtocolOptions{}, &corev3.UpstreamHttpProtocolOptions{}, &corev3.BindConfig{}, &corev3.ExtraSourceAddress{},
+		&corev3.SocketOptionsOverride{}, &corev3.TcpKeepalive{}, &corev3.SocketAddress{}, &corev3.Pipe{}, &corev3.DnsResolverOptions{}, &corev3.DnsResolutionConfig{},
+		&casev3.PreserveCaseFormatterConfig{}, &httpv3.HttpProtocolOptions{}, &tcpv3.TcpProtocolOptions{}, &dnsv3.DnsCluster{},
+		&roundv3.RoundRobin{}, &leastv3.LeastRequest{}, &randomv3.Random{}, &wrrv3.WrrLocality{}, &commonv3.LocalityLbConfig{}, &commonv3.SlowStartConfig{},
+		&caresv3.CaresDnsResolverConfig{}, &getaddrinfov3.GetAddrInfoDnsResolverConfig{},
+	)
+}
