@@ -176,7 +176,7 @@ func chunkLength(line []byte) (n int64, ok bool) {
 	for i < len(line) && (line[i] == ' ' || line[i] == '\t') {
 		i++
 	}
-	return n, i == len(line) || line[i] == ';' && clean(line[i:])
+	return n, i == len(line) || line[i] == ';' && control(line, i) == len(line)
 }
 
 var unhex = func() (t [256]int8) {

@@ -18,7 +18,6 @@ type framing struct {
 	upgrade    bool // there is an Upgrade
 	proxyClose bool // "proxy-connection: close"
 	hasHost    bool
-	scrubbed   bool // a CR was dropped from the value at hand
 	host       string
 	protocol   stream.Protocol
 }
@@ -36,7 +35,7 @@ var special = func() (t [256]bool) {
 
 // note takes in a field that belongs to the codec. A value from which a CR was dropped frames nothing: another parser may
 // have read it otherwise.
-func (p *parser) note(id header.ID, name, value []byte, scrubbed bool) error {
+func (p *parser) note(id header.ID, name, value []byte, stray bool) error {
 	f := &p.frame
 	switch id {
 	case header.Host:
@@ -51,12 +50,12 @@ func (p *parser) note(id header.ID, name, value []byte, scrubbed bool) error {
 		return nil
 	case header.ContentLength:
 		n, ok := number(value)
-		if !ok || scrubbed || f.length >= 0 {
+		if !ok || stray || f.length >= 0 {
 			return ErrProtocol
 		}
 		f.length = n
 	case header.TransferEncoding:
-		if scrubbed {
+		if stray {
 			return ErrProtocol
 		}
 		f.chunked = !f.encoded && strings.EqualFold(str(value), "chunked")

@@ -6,6 +6,32 @@ import (
 	"github.com/outrigger-proxy/outrigger/internal/stream"
 )
 
+const usualEnd = " HTTP/1.1\r\n"
+
+// usualLine takes in the first line of a request of the usual form, with single spaces and a target that is a path, and returns where the
+// next line begins. It returns 0 for any other, which requestLine judges.
+func (p *parser) usualLine(b []byte, q *stream.Request) int {
+	i := 0
+	for i < len(b) && b[i] >= 'A' && b[i] <= 'Z' {
+		i++
+	}
+	if i+1 >= len(b) || b[i] != ' ' || b[i+1] != '/' {
+		return 0
+	}
+	end := blank(b, i+2)
+	next := end + len(usualEnd)
+	if next > len(b) || string(b[end:next]) != usualEnd {
+		return 0
+	}
+	m, known := method(b[:i])
+	if !known {
+		return 0
+	}
+	q.Method, q.Path, q.Authority = m, str(b[i+1:end]), ""
+	p.frame.protocol = stream.HTTP11
+	return next
+}
+
 // requestLine takes in the first line of a request; next is 0 if it has not ended, and then only what is sure to be wrong is.
 func (p *parser) requestLine(line []byte, next int, q *stream.Request) error {
 	i := 0
