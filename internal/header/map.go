@@ -24,7 +24,7 @@ const (
 
 // Map keeps the fields in the order of the wire. A message has some ten of them: a scan that compares lengths first
 // beats a hash. Beside each field stands the ID of its name, so that a well-known name is found in one vector instruction
-// (12 fields: Get of the last 9 ns, Find 4 ns; Get of none 9 ns, Find 3 ns). The zero value is empty and ready.
+// (12 fields: Get of the last 14 ns, Find 4 ns; Get of none 17 ns, Find 4 ns). The zero value is empty and ready.
 type Map struct {
 	// Spelling is how names were written on the wire, if the codec keeps that; nil: in lower case.
 	Spelling *Spelling

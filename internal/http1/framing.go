@@ -154,7 +154,8 @@ func (c *Conn) settleLength(h *header.Map) error {
 	return nil
 }
 
-// closes says whether the connection ends with this message: HTTP/1.0 keeps it only when asked to.
+// closes says whether the connection ends with this message: HTTP/1.0 keeps it only when asked to, and never with a
+// Transfer-Encoding, which others do not see there (RFC 9112, 6.1).
 func (c *Conn) closes(h *header.Map) bool {
 	f := &c.parse.frame
 	if c.Protocol == stream.HTTP11 {
@@ -165,7 +166,7 @@ func (c *Conn) closes(h *header.Map) bool {
 		return f.proxyClose
 	}
 	v, _ := h.Find(header.Connection)
-	return !hasToken(v, "keep-alive")
+	return f.encoded || !hasToken(v, "keep-alive")
 }
 
 // upgrades says whether the head has a say in an upgrade that is taken up. One that is not is taken out of the head.
