@@ -225,3 +225,18 @@ func parseInt(s string) (int64, bool) {
 	n, err := strconv.ParseInt(s, 10, 64)
 	return n, err == nil
 }
+
+// joined returns all values of a header, joined by commas in the arena of s where there are several.
+func joined(s *stream.Stream, fields []header.Field, name string) (all string, there bool) {
+	for i := range fields {
+		if fields[i].Name != name {
+			continue
+		}
+		if !there {
+			all, there = fields[i].Value, true
+		} else {
+			all = s.Text(all, ",", fields[i].Value)
+		}
+	}
+	return all, there
+}
