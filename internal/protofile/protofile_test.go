@@ -181,7 +181,12 @@ func TestAliasesDoNotBlowUp(t *testing.T) {
 	for i := byte('1'); i <= '9'; i++ {
 		b.WriteString("    a" + string(i) + ": &a" + string(i) + " [" + strings.Repeat("*a"+string(i-1)+", ", 10) + "]\n")
 	}
-	_, err := Parse([]byte(b.String()), YAML, &bootstrapv3.Bootstrap{})
+	n, err := parseYAML([]byte(b.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &decoder{nodes: maxNodes - 10_000}
+	err = d.message((&bootstrapv3.Bootstrap{}).ProtoReflect(), n, "")
 	if err == nil || !strings.Contains(err.Error(), "too large") {
 		t.Fatalf("error %v", err)
 	}
