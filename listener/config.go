@@ -193,7 +193,10 @@ func parseSocketAddress(a *corev3.SocketAddress) (e endpoint, err error) {
 		return e, fmt.Errorf("socket_address.address: malformed IP address: %s", a.GetAddress())
 	}
 	e.AddrPort = netip.AddrPortFrom(ip, uint16(a.GetPortValue()))
-	e.v4Too = a.GetIpv4Compat() && ip.Is6()
+	if a.GetIpv4Compat() && ip != netip.IPv6Unspecified() && !ip.Is4In6() {
+		return e, fmt.Errorf("socket_address.ipv4_compat: only IPv6 address '::' or valid IPv4-mapped IPv6 address can set ipv4_compat: %s", e.AddrPort)
+	}
+	e.v4Too = a.GetIpv4Compat()
 	return e, nil
 }
 
