@@ -33,18 +33,17 @@ func (s *socket) idleTimer() {
 	}
 }
 
-// startIdle puts a fiber for idle on the run queue. The connection may be taken back until that fiber runs.
+// startIdle puts the connection on the run queue: it gets a fiber when its turn comes. The connection may be taken back until then.
+// A fiber for each at once would cycle through as many stacks as there are events in a batch, cold ones: with 256 connections
+// that were 1.1 us per TCP round trip.
 func (s *socket) startIdle() {
-	if s.idle == nil || s.starting {
-		return
+	if s.idle != nil && !s.starting {
+		s.starting = true
+		s.w.runnable = append(s.w.runnable, turn{idle: s}) // no closure: this is the request path
 	}
-	s.starting = true
-	f := s.w.take(nil)
-	f.idle = s // no closure: this is the request path
-	f.ready(nil)
 }
 
-// runIdle is the fiber that startIdle has started.
+// runIdle is what the fiber runs.
 func (s *socket) runIdle() {
 	s.starting = false
 	next, expired := s.idle, s.expired

@@ -11,7 +11,7 @@ func (w *Worker) Run() {
 	defer w.end()
 	w.tick()
 	for !w.stopped {
-		w.turn(w.patience())
+		w.spin(w.patience())
 	}
 	w.drain()
 }
@@ -22,8 +22,8 @@ func (w *Worker) Stop() {
 	w.Post(func() { w.stopped = true })
 }
 
-// turn is one round of the loop.
-func (w *Worker) turn(patience time.Duration) {
+// spin is one turn of the loop.
+func (w *Worker) spin(patience time.Duration) {
 	w.poll.wait(patience)
 	w.sleeping.Store(false)
 	w.Turns++
@@ -55,25 +55,52 @@ func (w *Worker) tick() {
 	w.wheel.advance(w, w.now)
 }
 
-// runFibers gives each fiber that is runnable now one turn; what they wake is in the next round.
+// runFibers gives everybody that is runnable now one turn; what they wake is in the next round.
 func (w *Worker) runFibers() {
-	l := w.runnable
-	w.runnable = w.spare[:0]
-	for i, f := range l {
-		l[i] = nil
-		f.budget = budgetPerTurn
+	w.round, w.runnable, w.at = w.runnable, w.round[:0], 0
+	for w.at < len(w.round) {
+		t := w.next()
+		f := t.fiber
+		if t.idle != nil {
+			f = w.begin(t.idle)
+		}
 		if f.coro == nil {
 			f.coro = w.newCoro(f)
 		}
+		f.budget = budgetPerTurn
 		w.cur = f
 		w.watch.busy(f)
 		f.coro.enter()
 		w.cur = nil
 	}
-	w.spare = l[:0]
 	if w.trim.slot == 0 {
 		w.trim.Set(w, w.now.Add(trimEvery))
 	}
+}
+
+func (w *Worker) next() (t turn) {
+	t, w.round[w.at] = w.round[w.at], turn{}
+	w.at++
+	return t
+}
+
+// begin lends a fiber to an idle connection.
+func (w *Worker) begin(s *socket) *Fiber {
+	f := w.take(nil)
+	f.idle, f.waiting = s, false
+	return f
+}
+
+// adopt gives f, which has just come to its end and is on top of the pool, the next life at once if it is an idle connection's
+// turn: no switch to the loop and back, and the stack is warm.
+func (w *Worker) adopt(f *Fiber) bool {
+	if w.at == len(w.round) || w.round[w.at].idle == nil {
+		return false
+	}
+	w.begin(w.next().idle)
+	f.budget = budgetPerTurn
+	w.watch.busy(f)
+	return true
 }
 
 // drain cancels all fibers and lets them end.
@@ -84,12 +111,12 @@ func (w *Worker) drain() {
 			f.cancel(ErrStopped)
 		}
 	}
-	for until := w.now.Add(w.Grace); w.live > 0 && w.now < until; {
+	for until := w.now.Add(w.Grace); (w.live > 0 || len(w.runnable) > 0) && w.now < until; {
 		d := w.patience()
 		if left := time.Duration(until - w.now); d < 0 || d > left {
 			d = left
 		}
-		w.turn(d)
+		w.spin(d)
 	}
 }
 
