@@ -39,7 +39,7 @@ const (
 
 // parseHTTP reads typed_extension_protocol_options, or the fields that it took the place of.
 func (o *config) parseHTTP(c *clusterv3.Cluster) error {
-	o.http = httpOptions{idle: time.Hour, maxRequests: c.GetMaxRequestsPerConnection().GetValue(), http1: http1.Defaults()}
+	o.http = httpOptions{idle: time.Hour, maxRequests: c.GetMaxRequestsPerConnection().GetValue(), http1: http1.UpstreamDefaults()}
 	o.tcpIdle = 10 * time.Minute
 	common, one := c.GetCommonHttpProtocolOptions(), c.GetHttpProtocolOptions()
 	at := ""

@@ -114,19 +114,19 @@ func refuse(b *bootstrapv3.Bootstrap) error {
 // internalListener is accepted without effect: it only allows internal listeners, which are refused where one is configured.
 const internalListener = "envoy.extensions.bootstrap.internal_listener.v3.InternalListener"
 
-// parseNode completes the node: the flags fill what the bootstrap leaves out, and the build says who it is.
+// parseNode completes the node: the flags count more than the bootstrap, as in Envoy, and the build says who it is.
 func parseNode(n *corev3.Node, flags *adminv3.CommandLineOptions) *corev3.Node {
 	if n == nil {
 		n = &corev3.Node{}
 	}
 	n = proto.CloneOf(n)
-	if n.Id == "" {
-		n.Id = flags.GetServiceNode()
+	if v := flags.GetServiceNode(); v != "" {
+		n.Id = v
 	}
-	if n.Cluster == "" {
-		n.Cluster = flags.GetServiceCluster()
+	if v := flags.GetServiceCluster(); v != "" {
+		n.Cluster = v
 	}
-	if z := flags.GetServiceZone(); z != "" && n.GetLocality().GetZone() == "" {
+	if z := flags.GetServiceZone(); z != "" {
 		if n.Locality == nil {
 			n.Locality = &corev3.Locality{}
 		}

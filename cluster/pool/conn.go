@@ -179,7 +179,7 @@ type Exchange struct {
 func (e *Exchange) Send(q *stream.Request, wait bool) (bool, error) {
 	if !e.began {
 		e.began, e.sent, e.detach, e.kind = true, false, false, http1.KindOf(q)
-		e.send.Request(e.lane.w, e.net, q, nil)
+		e.send.Request(e.lane.w, e.net, q, e.h1.Options)
 	}
 	done, err := e.send.Run(wait)
 	e.sent = done

@@ -5,6 +5,9 @@ import (
 	"github.com/outrigger-proxy/outrigger/filter"
 	"github.com/outrigger-proxy/outrigger/filter/accesslog/file"
 	"github.com/outrigger-proxy/outrigger/filter/accesslog/stream"
+	headermutation "github.com/outrigger-proxy/outrigger/filter/http/early_header_mutation/header_mutation"
+	customheader "github.com/outrigger-proxy/outrigger/filter/http/original_ip_detection/custom_header"
+	"github.com/outrigger-proxy/outrigger/filter/http/original_ip_detection/xff"
 	"github.com/outrigger-proxy/outrigger/filter/http/router"
 	"github.com/outrigger-proxy/outrigger/filter/http/set_metadata"
 	"github.com/outrigger-proxy/outrigger/filter/listener/http_inspector"
@@ -31,6 +34,9 @@ func Extensions() *filter.Extensions {
 	extension.Add(&e.Network, tcpproxy.New)
 	extension.Add(&e.HTTP, router.New)
 	extension.Add(&e.HTTP, setmetadata.New)
+	extension.Add(&e.EarlyMutation, headermutation.New)
+	extension.Add(&e.IPDetection, customheader.New)
+	extension.Add(&e.IPDetection, xff.New)
 	extension.Add(&e.Log, file.New)
 	extension.Add(&e.Log, stream.NewStdout)
 	extension.Add(&e.Log, stream.NewStderr)

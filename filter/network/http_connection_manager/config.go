@@ -14,6 +14,8 @@ import (
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/outrigger-proxy/outrigger/internal/urlpath"
 )
 
 // settings is what the message says, with Envoy's defaults filled in. A duration of 0 is "none".
@@ -70,9 +72,7 @@ type requestSettings struct {
 	preserveID          bool
 	packTrace           bool
 	mappedIPv4          bool
-	normalizePath       bool
-	mergeSlashes        bool
-	escapedSlashes      hcmv3.HttpConnectionManager_PathWithEscapedSlashesAction
+	path                urlpath.Options
 	stripMatchingPort   bool
 	stripAnyPort        bool
 	stripDot            bool
@@ -200,9 +200,9 @@ func (s *settings) parseRequest(p *hcmv3.HttpConnectionManager) error {
 		appendPort: p.GetAppendXForwardedPort(), internalConfigured: p.GetInternalAddressConfig() != nil, internalUnix: p.GetInternalAddressConfig().GetUnixSockets(),
 		httpsPorts: p.GetForwardProtoConfig().GetHttpsDestinationPorts(), httpPorts: p.GetForwardProtoConfig().GetHttpDestinationPorts(),
 		userAgent: p.GetAddUserAgent().GetValue(), via: p.GetVia(), generateID: boolean(p.GetGenerateRequestId(), true), preserveID: p.GetPreserveExternalRequestId(),
-		packTrace: true, mappedIPv4: p.GetRepresentIpv4RemoteAddressAsIpv4MappedIpv6(), normalizePath: p.GetNormalizePath().GetValue(),
-		mergeSlashes: p.GetMergeSlashes(), escapedSlashes: p.GetPathWithEscapedSlashesAction(), stripMatchingPort: p.GetStripMatchingHostPort(),
-		stripAnyPort: p.GetStripAnyHostPort(), stripDot: p.GetStripTrailingHostDot(), proxyContinue: p.GetProxy_100Continue(),
+		packTrace: true, mappedIPv4: p.GetRepresentIpv4RemoteAddressAsIpv4MappedIpv6(), path: pathOptions(p),
+		stripMatchingPort: p.GetStripMatchingHostPort(),
+		stripAnyPort:      p.GetStripAnyHostPort(), stripDot: p.GetStripTrailingHostDot(), proxyContinue: p.GetProxy_100Continue(),
 		scheme: p.GetSchemeHeaderTransformation().GetSchemeToOverwrite(), schemeMatchUpstream: p.GetSchemeHeaderTransformation().GetMatchUpstream(),
 		certificate: p.GetForwardClientCertDetails(), certificateFields: p.GetSetCurrentClientCertDetails(),
 	}

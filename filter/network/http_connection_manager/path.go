@@ -1,22 +1,46 @@
 package hcm
 
 import (
-	"strings"
-
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 
 	"github.com/outrigger-proxy/outrigger/filter"
+	"github.com/outrigger-proxy/outrigger/internal/urlpath"
 )
 
-// normalize brings path and host into the form that routes are matched with.
-func (x *exchange) normalize() filter.Status {
-	if x.Request.Path != "" {
-		if s := x.normalizePath(); s == filter.Stop {
-			return s
-		}
+// pathOptions reads normalize_path, merge_slashes and path_with_escaped_slashes_action.
+func pathOptions(p *hcmv3.HttpConnectionManager) urlpath.Options {
+	o := urlpath.Options{Normalize: p.GetNormalizePath().GetValue(), MergeSlashes: p.GetMergeSlashes()}
+	switch p.GetPathWithEscapedSlashesAction() {
+	case hcmv3.HttpConnectionManager_REJECT_REQUEST:
+		o.EscapedSlashes = urlpath.Reject
+	case hcmv3.HttpConnectionManager_UNESCAPE_AND_REDIRECT:
+		o.EscapedSlashes = urlpath.UnescapeAndRedirect
+	case hcmv3.HttpConnectionManager_UNESCAPE_AND_FORWARD:
+		o.EscapedSlashes = urlpath.UnescapeAndForward
 	}
+	return o
+}
+
+// normalize brings path and host into the form that routes are matched with, or answers for them.
+func (x *exchange) normalize() filter.Status {
+	q, st := &x.Request, x.m.stats
+	path, outcome := x.cfg.request.path.Apply(q.Path)
+	if outcome == urlpath.Redirect && x.GRPC() {
+		outcome = urlpath.Refuse // gRPC clients follow no redirects
+	}
+	switch outcome {
+	case urlpath.Refuse:
+		st.RqBadPath.Inc()
+		return x.LocalReply(400, "path_normalization_failed", "")
+	case urlpath.Redirect:
+		st.RqRedirectedPath.Inc()
+		x.LocalReply(307, "path_normalization_failed", "")
+		x.Response.Header.Add("location", path)
+		return filter.Stop
+	}
+	q.Path = path
 	x.normalizeHost()
-	x.Info.Method, x.Info.Path, x.Info.Authority = x.Request.Method, x.Request.Path, x.Request.Authority
+	x.Info.Method, x.Info.Path, x.Info.Authority = q.Method, q.Path, q.Authority
 	return filter.Continue
 }
 
@@ -24,57 +48,13 @@ func (x *exchange) normalize() filter.Status {
 func (x *exchange) normalizeHost() {
 	r, q := &x.cfg.request, &x.Request
 	if r.stripDot {
-		q.Authority = stripDot(q.Authority)
+		q.Authority = urlpath.StripDot(q.Authority)
 	}
-	if r.stripAnyPort || r.stripMatchingPort && q.Method != "CONNECT" {
-		q.Authority = stripPort(q.Authority, x.Info.Conn.Local.Port(), r.stripAnyPort)
+	switch {
+	case q.Method == "CONNECT":
+	case r.stripAnyPort:
+		q.Authority = urlpath.StripPort(q.Authority, 0)
+	case r.stripMatchingPort:
+		q.Authority = urlpath.StripPort(q.Authority, x.Info.Conn.Local.Port())
 	}
-}
-
-// stripDot takes the dot from the end of the host name, before the port.
-func stripDot(host string) string {
-	name, port := splitPort(host)
-	if n, ok := strings.CutSuffix(name, "."); ok {
-		return n + port
-	}
-	return host
-}
-
-// stripPort takes the port away if it is ours, or anyway.
-func stripPort(host string, ours uint16, anyway bool) string {
-	name, port := splitPort(host)
-	if port == "" || port == ":" {
-		return host
-	}
-	n := 0
-	for _, c := range []byte(port[1:]) {
-		if c < '0' || c > '9' || n > 65535 {
-			return host
-		}
-		n = n*10 + int(c-'0')
-	}
-	if anyway || n == int(ours) {
-		return name
-	}
-	return host
-}
-
-// splitPort splits a host into its name and ":port"; an IPv6 address stands in brackets.
-func splitPort(host string) (name, port string) {
-	i := strings.LastIndexByte(host, ':')
-	if i < 0 || strings.IndexByte(host[i:], ']') >= 0 {
-		return host, ""
-	}
-	if strings.IndexByte(host[:i], ':') >= 0 && host[0] != '[' {
-		return host, "" // an IPv6 address without brackets
-	}
-	return host[:i], host[i:]
-}
-
-// keep is the default of path_with_escaped_slashes_action.
-const keep = hcmv3.HttpConnectionManager_KEEP_UNCHANGED
-
-// normalizePath brings the path into its normal form, or answers for it.
-func (x *exchange) normalizePath() filter.Status {
-	return filter.Continue
 }

@@ -213,10 +213,10 @@ func (x *exchange) detect() (client netip.Addr, trusted bool, status filter.Stat
 			x.m.stats.RqRejectedIP.Inc()
 			return client, false, x.LocalReply(f.Reject, "rejecting_because_detection_failed", "")
 		}
+		if peer, ok := remote(x.Info.Conn.Remote, false); ok && !f.SkipXFFAppend {
+			x.appendForwarded(peer)
+		}
 		if f.Address.IsValid() {
-			if peer, ok := remote(x.Info.Conn.Remote, false); ok && !f.SkipXFFAppend {
-				x.appendForwarded(peer)
-			}
 			client, trusted = f.Address, f.Trusted
 			break
 		}
