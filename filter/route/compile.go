@@ -212,8 +212,7 @@ func (h *host) route(p *routev3.Route) (r *Route, err error) {
 	if err != nil {
 		return nil, err
 	}
-	levels := append([]level{l}, h.levels...)
-	r.edits = joinLevels(levels, h.mostSpecificWins)
+	r.edits = joinLevels(append([]level{l}, h.levels...), h.mostSpecificWins)
 	own, err := h.filterConfigs(p.GetTypedPerFilterConfig())
 	if err != nil {
 		return nil, err
@@ -222,7 +221,7 @@ func (h *host) route(p *routev3.Route) (r *Route, err error) {
 	if err := h.routeFields(p, r); err != nil {
 		return nil, err
 	}
-	return r, h.what(p, r, levels)
+	return r, h.what(p, r)
 }
 
 func (h *host) routeFields(p *routev3.Route, r *Route) (err error) {
@@ -264,7 +263,7 @@ func bufferLimit(p interface {
 }
 
 // what compiles what is done with a request.
-func (h *host) what(p *routev3.Route, r *Route, levels []level) (err error) {
+func (h *host) what(p *routev3.Route, r *Route) (err error) {
 	switch a := p.GetAction().(type) {
 	case *routev3.Route_Redirect:
 		if r.Redirect, err = compileRedirect(a.Redirect, &r.matcher); err != nil {
@@ -278,7 +277,7 @@ func (h *host) what(p *routev3.Route, r *Route, levels []level) (err error) {
 		r.NonForwarding = true
 	case *routev3.Route_Route:
 		if err = h.action(a.Route, r); err == nil && a.Route.GetWeightedClusters() != nil {
-			err = h.compileWeighted(a.Route.GetWeightedClusters(), r, levels)
+			err = h.compileWeighted(a.Route.GetWeightedClusters(), r)
 		}
 		if err != nil {
 			return fmt.Errorf("route.%w", err)

@@ -27,6 +27,12 @@ func (e *edits) response(s *stream.Stream) {
 // FinalizeRequest changes the request of s as it goes to the upstream: header edits of all levels, then the host, then the path. With
 // original set, x-envoy-original-path and x-envoy-original-host say what was there before (unless suppress_envoy_headers).
 func (r *Route) FinalizeRequest(s *stream.Stream, original bool) {
+	if e := r.entry; e != nil {
+		e.request.Apply(&s.Request.Header, s)
+		if e.host != "" {
+			s.Request.Authority = e.host
+		}
+	}
 	r.edits.request(s)
 	if r.Action != nil {
 		r.Action.rewriteHost(s, original)
@@ -35,7 +41,19 @@ func (r *Route) FinalizeRequest(s *stream.Stream, original bool) {
 }
 
 // FinalizeResponse applies the header edits of all levels to the response of s.
-func (r *Route) FinalizeResponse(s *stream.Stream) { r.edits.response(s) }
+func (r *Route) FinalizeResponse(s *stream.Stream) {
+	if r.entry != nil {
+		r.entry.response.Apply(&s.Response.Header, s)
+	}
+	r.edits.response(s)
+}
+
+// entryEdits are what an entry of a weighted cluster says. They come before all others, even where the most specific wins, and
+// its host leaves no trace in other headers; both as in Envoy.
+type entryEdits struct {
+	level
+	host string
+}
 
 // level is what one level of the configuration says of headers.
 type level struct{ request, response *mutation.List }

@@ -88,7 +88,11 @@ func (r *Redirect) location(s *stream.Stream) string {
 		path, _, _ = strings.Cut(path, "?")
 		query = ""
 	}
-	return s.Text(scheme, "://", host, r.port, path, query)
+	slash := ""
+	if r.rewrite.format != nil && !strings.HasPrefix(path, "/") {
+		slash = "/"
+	}
+	return s.Text(scheme, "://", host, r.port, slash, path, query)
 }
 
 // withoutPort removes the port of a host if another one follows, or if it is the default of the scheme that is left behind.

@@ -35,9 +35,17 @@ func (p *pathRewrite) apply(s *stream.Stream, original bool) {
 	}
 	end := pathEnd(q.Path)
 	path, rest := q.Path[:end], q.Path[end:]
+	changed := true
 	rewritten := s.Append(func(b []byte, s *stream.Stream) []byte {
-		return append(p.append(b, path, s), rest...)
+		before := len(b)
+		if b = p.append(b, path, s); len(b) == before && p.format != nil {
+			changed = false
+		}
+		return append(b, rest...)
 	})
+	if !changed { // a format that says nothing
+		return
+	}
 	if original {
 		q.Header.Set("x-envoy-original-path", q.Path)
 	}
@@ -61,22 +69,7 @@ func (p *pathRewrite) append(b []byte, path string, s *stream.Stream) []byte {
 	case p.template != nil:
 		return p.template.append(b, path)
 	}
-	return p.appendFormat(b, path, s)
-}
-
-// appendFormat appends what the format says: nothing means the path as it is, and a slash comes first in any case.
-func (p *pathRewrite) appendFormat(b []byte, path string, s *stream.Stream) []byte {
-	before := len(b)
-	b = p.format.Append(b, s)
-	switch {
-	case len(b) == before:
-		b = append(b, path...)
-	case b[before] != '/':
-		b = append(b, 0)
-		copy(b[before+1:], b[before:])
-		b[before] = '/'
-	}
-	return b
+	return p.format.Append(b, s)
 }
 
 // matchedLength is how much of path the route's match covers: the prefix, or all of it.
@@ -164,7 +157,7 @@ func (a *Action) compileHost(p *routev3.RouteAction) (err error) {
 			return fmt.Errorf("host_rewrite_path_regex.%w", err)
 		}
 	case *routev3.RouteAction_HostRewrite:
-		if a.host.format, err = format.Compile(h.HostRewrite, format.Options{OmitEmpty: true}); err != nil {
+		if a.host.format, err = format.Compile(h.HostRewrite, format.Options{}); err != nil {
 			return fmt.Errorf("host_rewrite: %w", err)
 		}
 	}
@@ -215,7 +208,7 @@ func appendForwardedHost(s *stream.Stream, host string) {
 	}
 	last := v
 	if i := strings.LastIndexByte(v, ','); i >= 0 {
-		last = strings.TrimLeft(v[i+1:], " \t")
+		last = v[i+1:] // with its space, if there is one, as in Envoy
 	}
 	if last != host {
 		s.Request.Header.Set("x-forwarded-host", s.Text(v, ",", host))

@@ -76,13 +76,13 @@ func (w *weighted) pickRuntime(draw uint64) *Route {
 }
 
 // compileWeighted makes a route of each entry: a copy of r that goes to the entry's cluster.
-func (t *compiler) compileWeighted(p *routev3.WeightedCluster, r *Route, levels []level) error {
+func (t *compiler) compileWeighted(p *routev3.WeightedCluster, r *Route) error {
 	w := &weighted{runtime: t.env.Runtime, header: strings.ToLower(p.GetHeaderName())}
 	if p.GetUseHashPolicy().GetValue() {
 		w.hash = r.Action
 	}
 	for i, c := range p.GetClusters() {
-		e, err := t.entry(c, r, levels)
+		e, err := t.entry(c, r)
 		if err != nil {
 			return fmt.Errorf("weighted_clusters.clusters[%d]%w", i, err)
 		}
@@ -102,7 +102,7 @@ func (t *compiler) compileWeighted(p *routev3.WeightedCluster, r *Route, levels 
 	return nil
 }
 
-func (t *compiler) entry(c *routev3.WeightedCluster_ClusterWeight, r *Route, levels []level) (*Route, error) {
+func (t *compiler) entry(c *routev3.WeightedCluster_ClusterWeight, r *Route) (*Route, error) {
 	if (c.GetName() == "") == (c.GetClusterHeader() == "") {
 		return nil, errors.New(": exactly one of name and cluster_header must be specified")
 	}
@@ -116,14 +116,11 @@ func (t *compiler) entry(c *routev3.WeightedCluster_ClusterWeight, r *Route, lev
 	if a.MetadataMatch, err = mergeCriteria(r.Action.MetadataMatch, c.GetMetadataMatch()); err != nil {
 		return nil, fmt.Errorf(".metadata_match: %w", err)
 	}
-	if h := c.GetHostRewriteLiteral(); h != "" {
-		a.host, a.AutoHostRewrite = hostRewrite{literal: h}, false
-	}
 	l, err := compileLevel(c)
 	if err != nil {
 		return nil, fmt.Errorf(".%w", err)
 	}
-	e.edits = joinLevels(append([]level{l}, levels...), t.mostSpecificWins)
+	e.entry = &entryEdits{l, c.GetHostRewriteLiteral()}
 	own, err := t.filterConfigs(c.GetTypedPerFilterConfig())
 	if err != nil {
 		return nil, fmt.Errorf(".%w", err)
