@@ -6,6 +6,7 @@ import (
 	"github.com/outrigger-proxy/outrigger/internal/match"
 	"github.com/outrigger-proxy/outrigger/internal/runtime"
 	"github.com/outrigger-proxy/outrigger/internal/stream"
+	"github.com/outrigger-proxy/outrigger/lb"
 )
 
 // Action sends a request to a cluster (envoy.config.route.v3.RouteAction). Durations that the configuration leaves open are
@@ -55,10 +56,7 @@ type Action struct {
 }
 
 // Criterion is one key of metadata_match.
-type Criterion struct {
-	Key   string
-	Value any // as encoding/json decodes it
-}
+type Criterion = lb.Criterion
 
 // ClusterName returns the name of the cluster for this request; empty: the header is not there.
 func (a *Action) ClusterName(s *stream.Stream) string {

@@ -11,13 +11,13 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
-	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/outrigger-proxy/outrigger/internal/extension"
 	"github.com/outrigger-proxy/outrigger/internal/match"
 	"github.com/outrigger-proxy/outrigger/internal/protofile"
 	"github.com/outrigger-proxy/outrigger/internal/stream"
+	"github.com/outrigger-proxy/outrigger/lb"
 )
 
 // compiler is what the parts of one configuration share while it is compiled.
@@ -377,20 +377,19 @@ func metadata(p *corev3.Metadata) (stream.Metadata, error) {
 
 // criteria compiles metadata_match: what it says of "envoy.lb", by key.
 func mergeCriteria(inherited []Criterion, p *corev3.Metadata) ([]Criterion, error) {
-	lb := p.GetFilterMetadata()["envoy.lb"]
-	if lb == nil {
+	own := p.GetFilterMetadata()["envoy.lb"]
+	if own == nil {
 		return inherited, nil
 	}
-	all := slices.Clone(inherited)
-	for key, v := range lb.GetFields() {
-		all = slices.DeleteFunc(all, func(c Criterion) bool { return c.Key == key })
-		all = append(all, Criterion{key, plain(v)})
+	all := lb.Criteria(own.AsMap())
+	for _, c := range inherited {
+		if _, replaced := own.GetFields()[c.Key]; !replaced {
+			all = append(all, c)
+		}
 	}
 	slices.SortFunc(all, func(a, b Criterion) int { return strings.Compare(a.Key, b.Key) })
 	return all, nil
 }
-
-func plain(v *structpb.Value) any { return v.AsInterface() }
 
 type extensionConfig = *corev3.TypedExtensionConfig
 

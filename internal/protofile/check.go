@@ -98,11 +98,18 @@ func (c *checker) walk(m protoreflect.Message, path string) error {
 		c.WIP = append(c.WIP, fmt.Sprintf("%s: message %s is marked as work-in-progress", path, m.Descriptor().FullName()))
 	}
 	for _, f := range populated(m) {
-		if err := c.field(m, f, join(path, string(f.Name()))); err != nil {
+		if err := c.field(m, f, join(path, string(f.Name()))); err != nil && !optional(m, err) {
 			return err
 		}
 	}
 	return nil
+}
+
+// optional says that err is about an extension that need not be known: of the load-balancing policies of a cluster the first known one
+// is taken.
+func optional(m protoreflect.Message, err error) bool {
+	var u *UnknownType
+	return m.Descriptor().FullName() == "envoy.config.cluster.v3.LoadBalancingPolicy.Policy" && errors.As(err, &u)
 }
 
 // duration refuses what Envoy has no meaning for, wherever it stands.

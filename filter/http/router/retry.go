@@ -334,7 +334,8 @@ func (e *exchange) balance(retrying bool) lb.Request {
 		e.hashed = true
 		e.hash, e.hasHash, e.cookies = e.action.Hash(&e.s.Stream, e.cookies)
 	}
-	q := lb.Request{Random: draw(), Hash: e.hash, HasHash: e.hasHash, Destination: e.cluster.Destination(&e.s.Info, &e.s.Request.Header)}
+	q := lb.Request{Random: draw(), Hash: e.hash, HasHash: e.hasHash, Match: e.action.MetadataMatch,
+		Destination: e.cluster.Destination(&e.s.Info, &e.s.Request.Header)}
 	if n := e.retry.policy.PreviousPriors; retrying && n > 0 {
 		tried := e.retry.tried
 		for _, h := range tried[:len(tried)/n*n] {
