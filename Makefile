@@ -42,7 +42,7 @@ conformance: $(BIN) ## run the scenarios against real Envoy, and the published c
 	test/conformance.sh $(SHARED)/conformance
 
 demo: $(BIN) ## watch a sidecar at work
-	test/demo/demo.sh
+	$(GO) build -o bin/demo ./test/demo && bin/demo -outrigger $(BIN)
 
 check: test lint race fuzz ## all that must hold before a commit
 
