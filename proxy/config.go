@@ -12,10 +12,12 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	metricsv3 "github.com/envoyproxy/go-control-plane/envoy/config/metrics/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/bootstrap/internal_listener/v3" // read, and then without effect
-	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/regex_engines/v3"               // the engine that there is
+	caresv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/network/dns_resolver/cares/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/regex_engines/v3" // the engine that there is
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/outrigger-proxy/outrigger/cluster"
 	"github.com/outrigger-proxy/outrigger/filter"
@@ -33,6 +35,7 @@ type config struct {
 	keep     func(name string) bool // stats_matcher; nil keeps all
 	buckets  func(name string) []float64
 	version  int64
+	dns      *corev3.TypedExtensionConfig // for clusters without one of their own; nil: the default
 }
 
 // parse translates the bootstrap, or refuses what this build cannot honour.
@@ -51,6 +54,10 @@ func parse(b *bootstrapv3.Bootstrap, flags *adminv3.CommandLineOptions) (*config
 	}
 	if v := b.GetStatsServerVersionOverride(); v != nil {
 		c.version = int64(v.GetValue())
+	}
+	var err error
+	if c.dns, err = parseDNS(b); err != nil {
+		return nil, err
 	}
 	if err := c.parseStats(b.GetStatsConfig(), flags.GetStatsTag()); err != nil {
 		return nil, fmt.Errorf("stats_config: %w", err)
@@ -102,6 +109,8 @@ func refuse(b *bootstrapv3.Bootstrap) error {
 		{"xds_config_tracker_extension", b.GetXdsConfigTrackerExtension() != nil},
 		{"listener_manager", b.GetListenerManager() != nil},
 		{"stats_eviction_interval", b.GetStatsEvictionInterval() != nil},
+		{"node_context_params", len(b.GetNodeContextParams()) > 0},
+		{"perf_tracing_file_path", b.GetPerfTracingFilePath() != ""},
 		{"enable_worker_cpu_affinity", b.GetEnableWorkerCpuAffinity()},
 	} {
 		if r.set {
@@ -137,6 +146,21 @@ func parseNode(n *corev3.Node, flags *adminv3.CommandLineOptions) *corev3.Node {
 		Version: &typev3.SemanticVersion{MajorNumber: 1, MinorNumber: 40},
 	}}
 	return n
+}
+
+// parseDNS joins the ways to describe the resolver, of which the newest wins.
+func parseDNS(b *bootstrapv3.Bootstrap) (*corev3.TypedExtensionConfig, error) {
+	old := b.GetDnsResolutionConfig() //nolint:staticcheck // deprecated, and honoured
+	tcp := b.GetUseTcpForDnsLookups() //nolint:staticcheck // deprecated, and honoured
+	if b.GetTypedDnsResolverConfig() != nil || old == nil && !tcp {
+		return b.GetTypedDnsResolverConfig(), nil
+	}
+	r := &caresv3.CaresDnsResolverConfig{Resolvers: old.GetResolvers(), DnsResolverOptions: old.GetDnsResolverOptions()}
+	if old == nil {
+		r.DnsResolverOptions = &corev3.DnsResolverOptions{UseTcpForDnsLookups: tcp}
+	}
+	a, err := anypb.New(r)
+	return &corev3.TypedExtensionConfig{Name: "envoy.network.dns_resolver.cares", TypedConfig: a}, err
 }
 
 func (c *config) filterNode() filter.Node {

@@ -142,6 +142,7 @@ func (p *Proxy) makeManagers() {
 	p.Clusters = cluster.NewManager(cluster.Env{
 		Workers: p.Workers, Stats: p.Stats, Runtime: p.Runtime, Logs: p.options.Logs, Files: p.Files, Control: p.Control,
 		Locality: p.config.locality, LocalCluster: p.bootstrap.GetClusterManager().GetLocalClusterName(),
+		Bind: p.bootstrap.GetClusterManager().GetUpstreamBindConfig(), DNS: p.config.dns,
 	})
 	p.process = &filter.Process{Workers: p.Workers, Clusters: p.Clusters, Stats: p.Stats, Runtime: p.Runtime, Logs: p.options.Logs,
 		Files: p.Files, Extensions: p.options.Extensions, Node: p.config.filterNode()}

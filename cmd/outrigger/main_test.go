@@ -87,7 +87,7 @@ func TestPublicConfigurations(t *testing.T) {
 
 // notYet says that a refusal is for want of an extension or a feature, and says so.
 func notYet(stderr string) bool {
-	for _, s := range []string{"didn't find a registered implementation for", "not supported"} {
+	for _, s := range []string{"didn't find a registered", "not supported"} {
 		if strings.Contains(stderr, s) {
 			return true
 		}
