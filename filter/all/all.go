@@ -6,6 +6,7 @@ import (
 	"github.com/outrigger-proxy/outrigger/filter/accesslog/file"
 	"github.com/outrigger-proxy/outrigger/filter/accesslog/stream"
 	headermutation "github.com/outrigger-proxy/outrigger/filter/http/early_header_mutation/header_mutation"
+	"github.com/outrigger-proxy/outrigger/filter/http/health_check"
 	customheader "github.com/outrigger-proxy/outrigger/filter/http/original_ip_detection/custom_header"
 	"github.com/outrigger-proxy/outrigger/filter/http/original_ip_detection/xff"
 	"github.com/outrigger-proxy/outrigger/filter/http/router"
@@ -32,6 +33,7 @@ func Extensions() *filter.Extensions {
 	extension.Add(&e.Network, echo.New)
 	extension.Add(&e.Network, hcm.New)
 	extension.Add(&e.Network, tcpproxy.New)
+	extension.Add(&e.HTTP, healthcheck.New)
 	extension.Add(&e.HTTP, router.New)
 	extension.Add(&e.HTTP, setmetadata.New)
 	extension.Add(&e.EarlyMutation, headermutation.New)

@@ -24,12 +24,12 @@ func (e *exchange) accept(a *attempt) error {
 	if !e.r.suppress && s.RequestComplete() && e.since != 0 {
 		h.Set("x-envoy-upstream-service-time", e.number(milliseconds(timeSince(e.since, s.Worker.Now()))))
 	}
+	s.Info.Details, s.Info.Status = "via_upstream", s.Response.Status // the route's headers may name them
 	s.Route.FinalizeResponse(&s.Stream)
 	for _, c := range e.cookies {
 		h.Add("set-cookie", c)
 	}
 	e.attemptCount()
-	s.Info.Details = "via_upstream"
 	e.charge(s.Response.Status, a.host)
 	if s.Response.Status < 500 {
 		a.host.Stats.RqSuccess.Add(1)
