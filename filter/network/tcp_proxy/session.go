@@ -45,6 +45,9 @@ func (s *session) begin() {
 	if len(p.loggers) > 0 {
 		c.Record()
 	}
+	if c.Stream != nil {
+		c.Stream.Info.Upstream.CloseType = "Normal" // Envoy says so from the beginning
+	}
 	s.choose()
 	s.startTimers()
 	if p.logOnStart {
