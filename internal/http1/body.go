@@ -109,7 +109,7 @@ func (b *body) fail(err error) error {
 			return err
 		}
 	}
-	b.c.Close = true
+	b.c.discard()
 	b.state, b.err = bodyFailed, err
 	return err
 }

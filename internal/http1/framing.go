@@ -133,6 +133,7 @@ func (c *Conn) settleVersion(q *stream.Request) error {
 		return nil
 	}
 	if !c.parse.o.AcceptHTTP10 {
+		c.Protocol = stream.HTTP11 // that of the refusal
 		return ErrVersion
 	}
 	if !c.HasHost && c.parse.o.DefaultHost != "" {

@@ -11,9 +11,6 @@ func Reason(status int) string {
 var reasons = [...]string{
 	100: "Continue",
 	101: "Switching Protocols",
-	102: "Processing",
-	103: "Early Hints",
-	104: "Upload Resumption Supported",
 	200: "OK",
 	201: "Created",
 	202: "Accepted",
@@ -70,4 +67,5 @@ var reasons = [...]string{
 	508: "Loop Detected",
 	510: "Not Extended",
 	511: "Network Authentication Required",
+	599: "Last Unassigned Server Error Code",
 }

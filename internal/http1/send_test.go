@@ -136,7 +136,7 @@ func TestSendResponse(t *testing.T) {
 		{"204 with a body", func() *stream.Response { return response(204, body("abc")) }, http1.Reply{}, "HTTP/1.1 204 No Content\r\n\r\n"},
 		{"304", func() *stream.Response { return response(304, nil, "content-length", "7") }, http1.Reply{}, "HTTP/1.1 304 Not Modified\r\ncontent-length: 7\r\n\r\n"},
 		{"100", func() *stream.Response { return response(100, nil) }, http1.Reply{Close: true}, "HTTP/1.1 100 Continue\r\n\r\n"},
-		{"103", func() *stream.Response { return response(103, nil, "link", "x") }, http1.Reply{}, "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n"},
+		{"103", func() *stream.Response { return response(103, nil, "link", "x") }, http1.Reply{}, "HTTP/1.1 103 Unknown\r\nlink: x\r\n\r\n"},
 		{"101", func() *stream.Response { return response(101, nil, "connection", "upgrade", "upgrade", "x") }, http1.Reply{Kind: http1.Upgrading}, "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n"},
 		{"connect", func() *stream.Response { return response(200, nil) }, http1.Reply{Kind: http1.Connect}, "HTTP/1.1 200 OK\r\n\r\n"},
 		{"1.0, sized", func() *stream.Response { return response(200, body("abc"), "content-length", "3") }, http1.Reply{Options: ten, Protocol: stream.HTTP10}, "HTTP/1.0 200 OK\r\ncontent-length: 3\r\nconnection: keep-alive\r\n\r\nabc"},
