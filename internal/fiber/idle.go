@@ -34,8 +34,8 @@ func (s *socket) idleTimer() {
 }
 
 // startIdle puts the connection on the run queue: it gets a fiber when its turn comes. The connection may be taken back until then.
-// A fiber for each at once would cycle through as many stacks as there are events in a batch, cold ones: with 256 connections
-// that were 1.1 us per TCP round trip.
+// A fiber for each at once would cycle through as many stacks as there are events in a batch, cold ones: with 256 connections a
+// TCP round trip cost 20.8 us instead of 16.6 (HAProxy 20.8 in that run).
 func (s *socket) startIdle() {
 	if s.idle != nil && !s.starting {
 		s.starting = true

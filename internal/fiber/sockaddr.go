@@ -82,7 +82,7 @@ func (r *rawSockaddr) setPath(path string) uintptr {
 	return uintptr(2 + n + 1) // with its final zero
 }
 
-// get reads an IP address; that of a unix peer is not looked at.
+// get reads an IP address. The end of a unix socket that connects has no name; the other's is known from Bind.
 func (r *rawSockaddr) get() Address {
 	port := binary.BigEndian.Uint16(r[2:])
 	switch binary.NativeEndian.Uint16(r[:]) {
