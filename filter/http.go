@@ -172,9 +172,9 @@ func (s *Stream) Rematch() {
 	}
 	vh, r := s.Table.Match(&s.Stream, s.Draw)
 	s.Route = r
-	s.Info.VirtualHost, s.Info.Route, s.Info.RouteMetadata = "", "", nil
+	s.Info.VirtualHost, s.Info.VirtualHostMetadata, s.Info.Route, s.Info.RouteMetadata = "", nil, "", nil
 	if vh != nil {
-		s.Info.VirtualHost = vh.Name
+		s.Info.VirtualHost, s.Info.VirtualHostMetadata = vh.Name, vh.Metadata
 	}
 	if r != nil {
 		s.Info.Route, s.Info.RouteMetadata = r.Name, r.Metadata

@@ -122,7 +122,8 @@ func TestOperators(t *testing.T) {
 		{"FILTER_STATE(k1)", `"v\"1"`, `"v\"1"`, ""}, {"FILTER_STATE(k1:PLAIN)", `v"1`, `"v\"1"`, ""}, {"FILTER_STATE(k1:PLAIN):2", `v"`, `"v\""`, ""},
 		{"FILTER_STATE(obj)", `{"a":1}`, `{"a":1}`, ""}, {"FILTER_STATE(conn:PLAIN)", "c", "", ""}, {"FILTER_STATE(k1:FIELD:x)", "-", "null", ""}, {"FILTER_STATE(none)", "-", "null", ""},
 		{`COALESCE({"operators":["REQUESTED_SERVER_NAME",{"command":"REQ","param":":authority"}]}):4`, "rewr", "", ""},
-		{`COALESCE({"operators":[{"command":"REQ","param":"x-empty"},{"command":"REQ","param":"x-multi","max_length":1}]})`, "a", "", ""},
+		{`COALESCE({"operators":[{"command":"REQ","param":"x-none"},{"command":"REQ","param":"x-multi","max_length":1}]})`, "a", "", ""},
+		{`COALESCE({"operators":["TRACE_ID","RESPONSE_CODE"]})`, "200", "200", "0"},
 		{"XFCC_VALUE(uri)", "spiffe://u1", "", ""}, {"XFCC_VALUE(Subject)", `CN=x;,"y`, `"CN=x;,\"y"`, ""}, {"XFCC_VALUE(cert)", "-", "null", ""},
 		{"DOWNSTREAM_TLS_VERSION", "-", "null", ""}, {"DOWNSTREAM_PEER_CERT_V_START", "-", "null", ""}, {"UPSTREAM_PEER_SUBJECT", "-", "null", ""}, {"TLS_JA3_FINGERPRINT", "-", "null", ""},
 	} {

@@ -54,7 +54,7 @@ func appendUUID(b []byte) []byte {
 	return hex.AppendEncode(b, id[10:])
 }
 
-// coalesce is %COALESCE({"operators": [...]}):Z%: the first of some operators that has a value that is not empty.
+// coalesce is %COALESCE({"operators": [...]}):Z%: the first of some operators that has a value, even if that is empty.
 func coalesce(c call, o Options) (*operator, error) {
 	var config struct {
 		Operators *[]json.RawMessage `json:"operators"`
@@ -76,7 +76,7 @@ func coalesce(c call, o Options) (*operator, error) {
 		}
 		choices = append(choices, op)
 	}
-	return firstOf(choices), nil
+	return firstOf(choices, c.max), nil
 }
 
 // choice compiles one of the operators of a COALESCE.
@@ -112,19 +112,31 @@ func known(c call, o Options) (*operator, error) {
 	return build(c, o)
 }
 
-func firstOf(choices []*operator) *operator {
-	return &operator{
-		text: func(b []byte, s *stream.Stream) ([]byte, bool) {
+// firstOf tries operators in order; in JSON the value keeps its type, and only text has a maximum length.
+func firstOf(choices []*operator, limit int) *operator {
+	first := func(one func(*operator, []byte, *stream.Stream) ([]byte, bool)) func([]byte, *stream.Stream) ([]byte, bool) {
+		return func(b []byte, s *stream.Stream) ([]byte, bool) {
 			from := len(b)
 			for _, op := range choices {
 				var ok bool
-				if b, ok = op.appendText(b[:from], s); ok && len(b) > from {
+				if b, ok = one(op, b[:from], s); ok {
 					return b, true
 				}
 			}
 			return b[:from], false
-		},
+		}
 	}
+	return &operator{text: first((*operator).appendText), json: first(func(op *operator, b []byte, s *stream.Stream) ([]byte, bool) {
+		if op.json != nil || op.number {
+			return op.appendJSON(b, s)
+		}
+		from := len(b)
+		b, ok := op.appendText(b, s)
+		if limit >= 0 && len(b)-from > limit {
+			b = b[:from+limit]
+		}
+		return quoteTail(b, from), ok
+	})}
 }
 
 // xfccValue is %XFCC_VALUE(KEY):Z%: a value of the first element of x-forwarded-client-cert.

@@ -71,7 +71,9 @@ func (e *exchange) begin(r *Router, s *filter.Stream, c *cluster.Cluster) {
 	if vh := s.Route.VirtualHost; vh != nil {
 		if v := vh.VirtualCluster(&s.Stream); v != nil {
 			e.groups[0], _ = v.Stats.(*filter.RouteStats)
-			s.Info.VirtualCluster = v.Name
+			if v != vh.OtherCluster { // which has statistics, but no name that logs show
+				s.Info.VirtualCluster = v.Name
+			}
 		}
 	}
 }
