@@ -1,6 +1,8 @@
 package hcm
 
 import (
+	"strings"
+
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 
 	"github.com/outrigger-proxy/outrigger/filter"
@@ -25,6 +27,9 @@ func pathOptions(p *hcmv3.HttpConnectionManager) urlpath.Options {
 func (x *exchange) normalize() filter.Status {
 	q, st := &x.Request, x.m.stats
 	path, outcome := x.cfg.request.path.Apply(q.Path)
+	if strings.IndexByte(q.Path, '#') >= 0 {
+		outcome = urlpath.Refuse // a fragment is the client's own
+	}
 	if outcome == urlpath.Redirect && x.GRPC() {
 		outcome = urlpath.Refuse // gRPC clients follow no redirects
 	}
