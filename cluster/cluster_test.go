@@ -82,6 +82,8 @@ func TestRefused(t *testing.T) {
 		{"cluster_type: {name: envoy.clusters.aggregate, typed_config: {'@type': type.googleapis.com/envoy.extensions.load_balancing_policies.random.v3.Random}}", "Didn't find a registered cluster factory implementation for name: 'envoy.clusters.aggregate'"},
 		{"health_checks: [{timeout: 1s, interval: 1s, unhealthy_threshold: 1, healthy_threshold: 1, tcp_health_check: {}}]", "health_checks: active health checking"},
 		{"outlier_detection: {}", "outlier_detection: "},
+		{"common_http_protocol_options: {max_stream_duration: 1s}", "common_http_protocol_options.max_stream_duration: "},
+		{"track_timeout_budgets: true", "track_timeout_budgets: "},
 		{"connect_timeout: 0s", "connect_timeout: must be more than 0"},
 		{http + "explicit_http_config: {http2_protocol_options: {}}}}", "explicit_http_config.http2_protocol_options: HTTP/2"},
 		{http + "auto_config: {}}}", "auto_config: HTTP/2"},
@@ -115,27 +117,27 @@ func TestRefused(t *testing.T) {
 func TestDefaultsAndSettings(t *testing.T) {
 	m, _ := manager(&fiber.Worker{})
 	text := "alt_stat_name: other\nconnect_timeout: 1s\nper_connection_buffer_limit_bytes: 7\nmax_requests_per_connection: 3\n" +
-		"common_http_protocol_options: {idle_timeout: 2s, max_connection_duration: 3s, max_stream_duration: 4s, max_headers_count: 5}\n" +
+		"common_http_protocol_options: {idle_timeout: 2s, max_connection_duration: 3s, max_headers_count: 5}\n" +
 		"http_protocol_options: {enable_trailers: true, header_key_format: {proper_case_words: {}}}\n" +
 		"circuit_breakers: {thresholds: [{priority: HIGH, max_connections: 1, retry_budget: {}}, {max_requests: 2, track_remaining: true}], per_host_thresholds: [{max_connections: 9}]}\n" +
-		"track_cluster_stats: {timeout_budgets: true, request_response_sizes: true}\nload_balancing_policy: {policies: [{typed_extension_config: {name: x, typed_config: " +
+		"track_cluster_stats: {request_response_sizes: true}\nload_balancing_policy: {policies: [{typed_extension_config: {name: x, typed_config: " +
 		"{'@type': type.googleapis.com/envoy.extensions.load_balancing_policies.wrr_locality.v3.WrrLocality, endpoint_picking_policy: {policies: [{typed_extension_config: {name: z, typed_config: " +
 		"{'@type': type.googleapis.com/envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest, choice_count: 4, slow_start_config: {slow_start_window: 60s}}}}]}}}}]}"
 	for _, c := range []struct {
 		text string
 		want []any
 	}{
-		{"", []any{"c", 5 * time.Second, 1 << 20, time.Hour, time.Duration(0), time.Duration(0), uint32(0), false, 100, int64(1024), int64(1024), int64(math.MaxInt64), false, false, lb.RoundRobin{}}},
-		{text, []any{"other", time.Second, 7, 2 * time.Second, 3 * time.Second, 4 * time.Second, uint32(3), true, 5, int64(1), int64(2), int64(9), true, true,
+		{"", []any{"c", 5 * time.Second, 1 << 20, time.Hour, time.Duration(0), uint32(0), false, 100, int64(1024), int64(1024), int64(math.MaxInt64), false, lb.RoundRobin{}}},
+		{text, []any{"other", time.Second, 7, 2 * time.Second, 3 * time.Second, uint32(3), true, 5, int64(1), int64(2), int64(9), true,
 			lb.LeastRequest{Choices: 4, Bias: 1, SlowStart: lb.SlowStart{Window: time.Minute, Aggression: 1, Least: .1}}}},
 	} {
 		if err := m.Add(read(t, c.text), true); err != nil {
 			t.Fatal(err)
 		}
 		o := m.Get("c")
-		got := []any{o.AltName, o.pools.ConnectTimeout, o.BufferLimit, o.pools.IdleTimeout, o.pools.Duration(), o.MaxStreamDuration, o.pools.MaxRequests,
+		got := []any{o.AltName, o.pools.ConnectTimeout, o.BufferLimit, o.pools.IdleTimeout, o.pools.Duration(), o.pools.MaxRequests,
 			o.pools.HTTP1.Trailers, o.pools.HTTP1.FieldLimit, o.Limits(pool.High).Connections.Max(), o.Limits(pool.Default).Requests.Max(),
-			o.pools.HostConnections[pool.Default], o.Budgets != nil, o.Sizes != nil, o.config.lb.policy(nil)}
+			o.pools.HostConnections[pool.Default], o.pools.Sizes != nil, o.config.lb.policy(nil)}
 		for i := range got {
 			if got[i] != c.want[i] {
 				t.Errorf("%q: value %d is %v, want %v", c.text[:min(len(c.text), 20)], i, got[i], c.want[i])

@@ -20,7 +20,6 @@ import (
 type httpOptions struct {
 	idle, maxDuration time.Duration
 	jitter            float64 // percent of maxDuration
-	maxStreamDuration time.Duration
 	maxRequests       uint32
 	http1             http1.Options
 }
@@ -110,7 +109,9 @@ func explicit(p *httpv3.HttpProtocolOptions) error {
 func (h *httpOptions) common(p *corev3.HttpProtocolOptions) error {
 	h.idle = duration(p.GetIdleTimeout(), h.idle)
 	h.maxDuration, h.jitter = p.GetMaxConnectionDuration().AsDuration(), p.GetMaxConnectionDurationJitter().GetValue()
-	h.maxStreamDuration = p.GetMaxStreamDuration().AsDuration()
+	if p.GetMaxStreamDuration().AsDuration() > 0 {
+		return refused("max_stream_duration", "is not supported yet for upstreams")
+	}
 	if n := p.GetMaxRequestsPerConnection(); n != nil {
 		h.maxRequests = n.GetValue()
 	}

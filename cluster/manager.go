@@ -63,12 +63,12 @@ type Manager struct {
 	env   Env
 	epoch time.Time
 	stats *managerStats
-	gate  dns.Gate
 	ids   atomic.Uint64
 	dns   dns.Resolver // of the bootstrap
 	bind  bindOptions  // of the bootstrap
 	err   error        // of the bootstrap's part
 	// owned by the control loop
+	gate     dns.Gate
 	clusters map[string]*Cluster // the current ones
 	warming  map[string]*Cluster // and those that will take their place
 	waiting  int                 // of Start
@@ -84,7 +84,7 @@ func NewManager(env Env) *Manager {
 	if env.Extensions == nil {
 		env.Extensions = Builtin()
 	}
-	m := &Manager{env: env, epoch: time.Now(), gate: dns.NewGate(), clusters: map[string]*Cluster{}, warming: map[string]*Cluster{},
+	m := &Manager{env: env, epoch: time.Now(), clusters: map[string]*Cluster{}, warming: map[string]*Cluster{},
 		stats: stats.New[managerStats](env.Stats.Root().Sub("cluster_manager")), dns: &dns.Client{Timeout: 5 * time.Second, Tries: 4}}
 	if m.bind, m.err = parseBind(env.Bind); m.err != nil {
 		m.err = fmt.Errorf("cluster_manager.upstream_bind_config.%w", m.err)
@@ -250,10 +250,10 @@ func (m *Manager) Remove(name string) bool {
 func (c *Cluster) discard(m *Manager) {
 	c.close()
 	stats.Drop[Stats](c.Codes)
-	if c.Budgets != nil {
-		stats.Drop[pool.TimeoutBudgets](c.Codes)
+	if c.routing.Load() != nil {
+		stats.Drop[pool.Responses](c.Codes)
 	}
-	if c.Sizes != nil {
+	if c.pools.Sizes != nil {
 		stats.Drop[pool.Sizes](c.Codes)
 	}
 }
@@ -289,16 +289,10 @@ func (m *Manager) build(p *clusterv3.Cluster, static bool) (*Cluster, error) {
 		return nil, err
 	}
 	c := &Cluster{Name: o.name, AltName: o.altName, Metadata: o.metadata, Static: static, Proto: p, Updated: time.Now(), BufferLimit: o.bufferLimit,
-		MaxStreamDuration: o.http.maxStreamDuration, TCPIdle: o.tcpIdle, m: m, config: o, balancers: make([]*balancer, len(m.env.Workers)),
+		TCPIdle: o.tcpIdle, m: m, config: o, balancers: make([]*balancer, len(m.env.Workers)),
 		Codes: m.env.Stats.Root().Sub("cluster").Sub(o.altName)}
 	c.Stats = stats.New[Stats](c.Codes)
 	c.Stats.TransportSocketDefaultMatch.Inc()
-	if o.budgets {
-		c.Budgets = stats.New[pool.TimeoutBudgets](c.Codes)
-	}
-	if o.sizes {
-		c.Sizes = stats.New[pool.Sizes](c.Codes)
-	}
 	if p.GetUpstreamBindConfig() == nil {
 		o.bind = m.bind
 	}
@@ -306,6 +300,9 @@ func (m *Manager) build(p *clusterv3.Cluster, static bool) (*Cluster, error) {
 	c.pools = pool.Config{ConnectTimeout: o.connectTimeout, IdleTimeout: o.http.idle, TCPIdle: o.tcpIdle, Duration: o.http.connectionDuration,
 		MaxRequests: o.http.maxRequests, PerDownstream: o.perDownstream, Preconnect: o.preconnect, HostConnections: o.hostConnections,
 		HTTP1: &o.http.http1, Stats: c.Stats, Dial: d.dial}
+	if o.sizes {
+		c.pools.Sizes = stats.New[pool.Sizes](c.Codes)
+	}
 	for i, b := range []*pool.BreakerStats{&c.Stats.Default, &c.Stats.High} {
 		o.limits[i].Runtime, o.limits[i].Prefix = m.env.Runtime, fmt.Sprintf("circuit_breakers.%s.%v.", o.name, pool.Priority(i))
 		c.pools.Limits[i] = pool.NewLimits(o.limits[i], b)
@@ -331,7 +328,7 @@ func (c *Cluster) begin() {
 		}
 		c.source = dns.New(dns.Config{Assignment: o.assignment, Logical: o.kind == logicalDNS, Family: o.dns.family, Refresh: o.dns.refresh, Least: o.dns.least,
 			RespectTTL: o.dns.respectTTL, Jitter: o.dns.jitter, FailureBase: o.dns.failureBase, FailureMax: o.dns.failureMax, Resolver: resolver,
-			Counts: counts{c.Stats}, After: c.m.after, Post: c.m.post, Gate: c.m.gate})
+			Counts: counts{c.Stats}, After: c.m.after, Post: c.m.post, Gate: &c.m.gate})
 	}
 }
 

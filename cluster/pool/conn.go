@@ -180,6 +180,9 @@ func (e *Exchange) Send(q *stream.Request, wait bool) (bool, error) {
 	if !e.began {
 		e.began, e.sent, e.detach, e.kind = true, false, false, http1.KindOf(q)
 		e.send.Request(e.lane.w, e.net, q, e.h1.Options)
+		if z := e.lane.peer.Config.Sizes; z != nil {
+			z.request(q)
+		}
 	}
 	done, err := e.send.Run(wait)
 	e.sent = done
@@ -195,6 +198,8 @@ func (e *Exchange) Receive(r *stream.Response) error {
 		err = io.ErrUnexpectedEOF
 	case errors.As(err, &broken):
 		e.lane.peer.Config.Stats.CxProtocolError.Inc()
+	case err == nil && r.Status >= 200 && e.lane.peer.Config.Sizes != nil:
+		e.lane.peer.Config.Sizes.response(r)
 	}
 	return err
 }
@@ -222,6 +227,10 @@ func (e *Exchange) Release(ok bool) {
 		s := e.lane.peer.Config.Stats
 		s.CxTxBytes.Add(uint64(e.send.WireBytes))
 		s.CxRxBytes.Add(uint64(e.h1.WireBytes))
+		if z := e.lane.peer.Config.Sizes; z != nil {
+			z.RqBody.Record(uint64(e.send.Sent))
+			z.RsBody.Record(uint64(e.h1.BodyBytes))
+		}
 		e.began = false
 	}
 	e.h1.Release()

@@ -19,6 +19,7 @@ type Config struct {
 	MaxRequests    uint32        // streams that a connection may carry; 0: no limit
 	PerDownstream  bool          // connection_pool_per_downstream_connection
 	Stats          *Stats
+	Sizes          *Sizes // nil unless track_cluster_stats.request_response_sizes
 	Limits         [Priorities]*Limits
 	// HostConnections limits the connections of each host over all workers, by the priority of the stream.
 	HostConnections [Priorities]int64

@@ -177,6 +177,25 @@ func TestReuse(t *testing.T) {
 	})
 }
 
+func TestSizes(t *testing.T) {
+	store := &stats.Store{}
+	z := stats.New[Sizes](store.Root())
+	each(t, maxima(), func(c *Config) { c.Sizes = z }, func(r *rig, _ *upstream) {
+		if _, err := r.get("/"); err != nil {
+			r.Error(err)
+		}
+	})
+	recorded := 0
+	for _, s := range store.Snapshot(nil) {
+		if s.Used {
+			recorded++
+		}
+	}
+	if recorded != 6 {
+		t.Errorf("%d of 6 histograms have values", recorded)
+	}
+}
+
 func TestMaxRequests(t *testing.T) {
 	each(t, maxima(), func(c *Config) { c.MaxRequests = 2 }, func(r *rig, _ *upstream) {
 		for range 4 {

@@ -3,7 +3,9 @@ package pool
 import (
 	"sync/atomic"
 
+	"github.com/outrigger-proxy/outrigger/internal/header"
 	"github.com/outrigger-proxy/outrigger/internal/stats"
+	"github.com/outrigger-proxy/outrigger/internal/stream"
 )
 
 // Stats are the statistics of a cluster, cluster.<alt_stat_name or name>.*, with Envoy's names. Who counts what stands beside each
@@ -133,12 +135,6 @@ type BreakerStats struct {
 	RemainingRetries stats.Gauge `stat:"remaining_retries,lazy"`
 }
 
-// TimeoutBudgets are the histograms of track_cluster_stats.timeout_budgets: how many percent of its time a request used up.
-type TimeoutBudgets struct {
-	Global stats.Histogram `stat:"upstream_rq_timeout_budget_percent_used"`
-	PerTry stats.Histogram `stat:"upstream_rq_timeout_budget_per_try_percent_used"`
-}
-
 // Sizes are the histograms of track_cluster_stats.request_response_sizes.
 type Sizes struct {
 	RqHeaders      stats.Histogram `stat:"upstream_rq_headers_size"`
@@ -156,4 +152,24 @@ type HostStats struct {
 	RqTotal                             atomic.Uint64 // the pools
 	RqSuccess, RqError, RqTimeout       atomic.Uint64 // the router
 	CxActive, RqActive, RqPendingActive atomic.Int64  // the pools
+}
+
+// request records the head of a request as Envoy sees it, with its pseudo headers.
+func (s *Sizes) request(q *stream.Request) {
+	n, size := fields(&q.Header)
+	s.RqHeadersCount.Record(n + 4)
+	s.RqHeaders.Record(size + uint64(len(":method:path:authority:scheme")+len(q.Method)+len(q.Path)+len(q.Authority)+len(q.Scheme)))
+}
+
+func (s *Sizes) response(r *stream.Response) {
+	n, size := fields(&r.Header)
+	s.RsHeadersCount.Record(n + 1)
+	s.RsHeaders.Record(size + uint64(len(":status200")))
+}
+
+func fields(h *header.Map) (n, size uint64) {
+	for _, f := range h.All() {
+		size += uint64(len(f.Name) + len(f.Value))
+	}
+	return uint64(h.Len()), size
 }

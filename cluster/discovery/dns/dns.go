@@ -33,17 +33,36 @@ type Config struct {
 	Counts      discovery.Counts
 	After       discovery.Timer
 	Post        func(func()) // to the control loop
-	Gate        Gate
+	Gate        *Gate
 }
 
-// Gate limits the look-ups under way.
-type Gate chan struct{}
+// Gate limits the look-ups under way in a process. It belongs to the control loop. The zero Gate is open.
+type Gate struct {
+	running int
+	queue   []func()
+}
 
 // Parallel is how many look-ups run at a time.
 const Parallel = 64
 
-// NewGate makes the gate of a process.
-func NewGate() Gate { return make(Gate, Parallel) }
+// enter calls f now, or when another look-up has come to its end.
+func (g *Gate) enter(f func()) {
+	if g.running == Parallel {
+		g.queue = append(g.queue, f)
+		return
+	}
+	g.running++
+	f()
+}
+
+func (g *Gate) leave() {
+	g.running--
+	if len(g.queue) > 0 {
+		f := g.queue[0]
+		g.queue = g.queue[1:]
+		g.enter(f)
+	}
+}
 
 // Source asks and asks again.
 type Source struct {
@@ -108,19 +127,24 @@ func (s *Source) Close() {
 }
 
 func (n *name) ask() {
+	n.s.c.Counts.Attempt()
+	n.s.c.Gate.enter(n.lookup)
+}
+
+func (n *name) lookup() {
 	c := &n.s.c
-	c.Counts.Attempt()
+	if n.s.closed { // while it stood in the queue
+		c.Gate.leave()
+		return
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	n.cancel = cancel
-	go func() { // ends with the answer, or when Close cancels the context
-		select {
-		case c.Gate <- struct{}{}:
-			defer func() { <-c.Gate }()
-		case <-ctx.Done():
-			return
-		}
+	go func() { // ends with the answer; Close cancels the context
 		a, err := c.Resolver.Lookup(ctx, n.endpoint.Name, c.Family)
-		c.Post(func() { n.answer(a, err) })
+		c.Post(func() {
+			c.Gate.leave()
+			n.answer(a, err)
+		})
 	}()
 }
 

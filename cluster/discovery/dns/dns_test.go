@@ -197,7 +197,7 @@ func TestSource(t *testing.T) {
 			r := &rig{posted: make(chan func(), 1)}
 			answers(r, c.answers...)
 			c.config.Assignment = &discovery.Assignment{Groups: []discovery.Group{{Endpoints: []discovery.Endpoint{{Name: "x.test", Port: 80, Weight: 1}}}}}
-			c.config.Resolver, c.config.Counts, c.config.After, c.config.Gate = r, r, r.after, NewGate()
+			c.config.Resolver, c.config.Counts, c.config.After, c.config.Gate = r, r, r.after, &Gate{}
 			c.config.Post = func(f func()) { r.posted <- f }
 			s := New(c.config)
 			s.Start(r.update)
@@ -235,12 +235,27 @@ func TestClosedSourceIsSilent(t *testing.T) {
 	r := &rig{posted: make(chan func(), 1)}
 	answers(r, "10.0.0.1")
 	s := New(Config{Assignment: &discovery.Assignment{Groups: []discovery.Group{{Endpoints: []discovery.Endpoint{{Name: "x.test"}}}}}, Resolver: r, Counts: r, After: r.after,
-		Gate: NewGate(), Post: func(f func()) { r.posted <- f }})
+		Gate: &Gate{}, Post: func(f func()) { r.posted <- f }})
 	s.Start(r.update)
 	late := <-r.posted
 	s.Close()
 	late()
 	if len(r.got) != 0 || len(r.waits) != 0 {
 		t.Errorf("%v %v", r.got, r.waits)
+	}
+}
+
+func TestGate(t *testing.T) {
+	var g Gate
+	ran := 0
+	for range Parallel + 2 {
+		g.enter(func() { ran++ })
+	}
+	if ran != Parallel {
+		t.Errorf("%d run at a time", ran)
+	}
+	g.leave()
+	if ran != Parallel+1 {
+		t.Error("the next one had no turn")
 	}
 }
