@@ -96,7 +96,7 @@ func refuse(p *tcpv3.TcpProxy) error {
 		field, reason string
 	}{
 		{p.GetTunnelingConfig() != nil, "tunneling_config", "tunnels over HTTP are not supported"},
-		{p.GetOnDemand() != nil, "on_demand", "on-demand discovery of clusters is not supported"},
+		{p.GetOnDemand().GetOdcdsConfig() != nil, "on_demand.odcds_config", "on-demand discovery of clusters is not supported"},
 		{p.GetDownstreamIdleTimeout() != nil, "downstream_idle_timeout", "is not implemented, as in Envoy; use idle_timeout"},
 		{p.GetUpstreamIdleTimeout() != nil, "upstream_idle_timeout", "is not implemented, as in Envoy; use idle_timeout"},
 		{
