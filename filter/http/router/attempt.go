@@ -240,6 +240,7 @@ func (a *attempt) finish() {
 	s := a.e.s
 	a.ended, a.endedAt = true, s.Worker.Now()
 	s.Info.Upstream.LastRx = a.endedAt
+	a.meter()
 	s.Limit(filter.LimitRoute, 0)
 	s.Limit(filter.LimitTryIdle, 0)
 	s.TryIdle = 0
@@ -248,12 +249,24 @@ func (a *attempt) finish() {
 // broken counts a response that ends too early.
 func (a *attempt) broken(err error) error {
 	e := a.e
+	a.meter()
 	e.r.stats.RqResetAfterStarted.Inc()
 	if err == filter.LimitRoute.Cause() { //nolint:errorlint // never wrapped
 		e.cluster.Stats.RqTimeout.Inc()
 		a.host.Stats.RqTimeout.Add(1)
 	}
 	return err
+}
+
+// meter notes how much went over the wire.
+func (a *attempt) meter() {
+	if m, ok := a.conn.(interface {
+		Codec() (in *http1.Conn, out *http1.Sender)
+	}); ok {
+		in, out := m.Codec()
+		u := &a.e.s.Info.Upstream
+		u.BytesIn, u.HeaderIn, u.BytesOut, u.HeaderOut = in.WireBytes, in.HeadBytes, out.WireBytes, out.HeadBytes
+	}
 }
 
 // release gives the connection back: to the pool after a whole exchange, else it is closed.
