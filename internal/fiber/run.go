@@ -128,8 +128,9 @@ func (w *Worker) end() {
 	}
 	w.free = nil
 	w.mu.Lock()
-	w.gone, w.posted = true, nil
+	w.gone = true
 	w.mu.Unlock()
+	w.runPosted() // whom Post told true is not left waiting
 	w.poll.close()
 	w.watch.end()
 	w.unpin()

@@ -202,3 +202,33 @@ func TestWatchdogNamesTheFiber(t *testing.T) {
 		})
 	}
 }
+
+// TestPostIsNeverLost: what Post has accepted runs, even if the worker ends meanwhile.
+func TestPostIsNeverLost(t *testing.T) {
+	for name, engine := range fibertest.Engines() {
+		t.Run(name, func(t *testing.T) {
+			for range 50 {
+				w, err := engine(0)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var wg sync.WaitGroup
+				accepted := 0
+				ran := make(chan struct{}, 1<<16)
+				wg.Go(func() {
+					for w.Post(func() { ran <- struct{}{} }) && accepted < 1<<15 {
+						accepted++
+						if accepted == 20 {
+							w.Stop()
+						}
+					}
+				})
+				w.Run()
+				wg.Wait()
+				if len(ran) < accepted {
+					t.Fatalf("%d of %d", len(ran), accepted)
+				}
+			}
+		})
+	}
+}
