@@ -89,7 +89,7 @@ func (r *Redirect) location(s *stream.Stream) string {
 		query = ""
 	}
 	slash := ""
-	if r.rewrite.format != nil && !strings.HasPrefix(path, "/") {
+	if !strings.HasPrefix(path, "/") {
 		slash = "/"
 	}
 	return s.Text(scheme, "://", host, r.port, slash, path, query)

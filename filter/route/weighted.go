@@ -3,7 +3,7 @@ package route
 import (
 	"errors"
 	"fmt"
-	"strconv"
+	"math"
 	"strings"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -44,7 +44,7 @@ func (w *weighted) pick(s *stream.Stream, draw uint64) *Route {
 func (w *weighted) draw(s *stream.Stream, draw uint64) uint64 {
 	if w.header != "" {
 		if v, ok := match.HeaderValue(&s.Request, w.header); ok {
-			if n, err := strconv.ParseUint(v, 10, 64); err == nil {
+			if n, ok := decimal(v); ok {
 				return n
 			}
 		}
@@ -55,6 +55,18 @@ func (w *weighted) draw(s *stream.Stream, draw uint64) uint64 {
 		}
 	}
 	return draw
+}
+
+// decimal is strconv.ParseUint without the error, which would be allocated.
+func decimal(s string) (n uint64, ok bool) {
+	for i := range len(s) {
+		d := uint64(s[i] - '0')
+		if d > 9 || n > (math.MaxUint64-d)/10 {
+			return 0, false
+		}
+		n = 10*n + d
+	}
+	return n, s != ""
 }
 
 func (w *weighted) pickRuntime(draw uint64) *Route {
