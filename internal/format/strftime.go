@@ -87,7 +87,7 @@ func parseExtended(rest string) (v verb, length int, ok bool) {
 	return v, end + 1, true
 }
 
-// extendedLetter: f is a fraction, and the letter I (for one that nobody uses so) stands for seconds with their fraction.
+// extendedLetter tells seconds with their fraction from a fraction alone.
 func extendedLetter(c byte) byte {
 	if c == 'S' {
 		return secondsWithFraction
