@@ -125,13 +125,18 @@ func (c *conn) ended() bool {
 	return n == 0 && err != fiber.ErrWouldWait
 }
 
-// close closes and counts; local says that it is our doing.
+// close ends the connection, and lets the lane go on without it.
 func (c *conn) close(local bool) {
+	c.end(local)
+	c.lane.grow()
+	c.lane.settle()
+}
+
+// end closes and counts; local says that it is our doing.
+func (c *conn) end(local bool) {
 	c.expiry.Stop(c.lane.w)
 	_ = c.net.Close()
 	c.count(local)
-	c.lane.grow()
-	c.lane.settle()
 }
 
 func (c *conn) count(local bool) {

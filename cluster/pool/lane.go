@@ -59,7 +59,7 @@ func (l *lane) get() (*conn, error) {
 		c.at = -1
 		c.net.OnIdle(0, nil)  // ours again
 		if c.net.Readable() { // it has ended in this very turn
-			c.close(false)
+			c.end(false)
 			continue
 		}
 		if !l.attach(c) {
@@ -71,6 +71,7 @@ func (l *lane) get() (*conn, error) {
 	s := l.peer.Config.Stats
 	if !l.limits.Pending.Take() {
 		s.RqPendingOverflow.Inc()
+		l.settle()
 		return nil, ErrOverflow
 	}
 	s.RqPendingTotal.Inc()
@@ -165,6 +166,10 @@ func (l *lane) give(c *conn) {
 		}
 		t.err = ErrOverflow
 		t.cond.Signal()
+	}
+	if c.draining || l.peer.gone.Load() {
+		c.close(true)
+		return
 	}
 	l.rest(c)
 }

@@ -227,6 +227,43 @@ func TestServerCloses(t *testing.T) {
 	})
 }
 
+func TestEndedInTheSameTurn(t *testing.T) {
+	fibertest.Each(t, func(t *testing.T, w *fiber.Worker) {
+		var far []fiber.Conn
+		r := newRig(t, w, stream.Address{}, maxima(), func(c *Config) {
+			c.Dial = func(w *fiber.Worker, _ Target, _ *Info) (fiber.Conn, error) {
+				near, other := fiber.Pipe(w)
+				far = append(far, other)
+				_, err := other.Write([]byte("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"))
+				return near, err
+			}
+		})
+		for i := range 3 {
+			if reused, err := r.get("/"); err != nil || reused {
+				t.Errorf("request %d: reused %v, %v", i, reused, err)
+			}
+			_ = far[i].Close() // no turn of the loop before the next request
+		}
+		r.want("connections", &r.s.CxTotal, 3)
+		r.end()
+		if r.peer.lanes[0].http[Default] != nil {
+			t.Error("the lane is left over")
+		}
+	})
+}
+
+func TestNoPending(t *testing.T) {
+	m := maxima()
+	m.Pending = 0
+	each(t, m, nil, func(r *rig, _ *upstream) {
+		if _, err := r.get("/"); !errors.Is(err, ErrOverflow) {
+			r.Errorf("%v", err)
+		}
+		r.want("overflown", &r.s.RqPendingOverflow, 1)
+		r.want("connections", &r.s.CxTotal, 0)
+	})
+}
+
 func TestNoHTTP(t *testing.T) {
 	each(t, maxima(), nil, func(r *rig, _ *upstream) {
 		if _, err := r.get("/bad"); err == nil {

@@ -110,8 +110,11 @@ func only(l []netip.Addr, v6 bool) (kept []netip.Addr) {
 	return kept
 }
 
-// hosts reads the hosts file; localhost is itself even where there is none.
+// hosts reads the hosts file. localhost is the loopback of either family whatever the file says (RFC 6761).
 func (c *Client) hosts(name string) (found []netip.Addr) {
+	if lower := strings.ToLower(name); lower == "localhost" || strings.HasSuffix(lower, ".localhost") {
+		return []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
+	}
 	path := c.HostsFile
 	if path == "" {
 		path = "/etc/hosts"
@@ -128,9 +131,6 @@ func (c *Client) hosts(name string) (found []netip.Addr) {
 				found = append(found, a)
 			}
 		}
-	}
-	if len(found) == 0 && strings.EqualFold(name, "localhost") {
-		found = []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()}
 	}
 	return found
 }
