@@ -47,6 +47,9 @@ type Conn struct {
 	// Drop is set by a terminal that leaves the connection to the loop (OnIdle): the listener calls it, on the worker, when the
 	// connection must end, such as at the end of the drain time. Nil: the connection is closed, which a fiber that reads from it sees.
 	Drop func()
+	// Drain is set by a terminal that keeps connections between exchanges: the listener calls it, on the worker, when the process is
+	// about to end. A connection with nothing in flight closes; any other goes on, and is told to close with its next response.
+	Drain func()
 	// Ended is called by the terminal, once, when it has closed the connection.
 	Ended func()
 

@@ -310,6 +310,17 @@ func (c *connection) leave() {
 	c.at.l.m.open.Add(-1)
 }
 
+// depart asks the connections to close that have nothing in flight.
+func (p *place) depart() {
+	var next *connection
+	for c := p.first; c != nil; c = next {
+		next = c.next
+		if c.Drain != nil {
+			c.Drain()
+		}
+	}
+}
+
 // end closes the connections whose chain gone wants; those under inspection have none. Nil wants all.
 func (p *place) end(gone func(*chain) bool) {
 	var next *connection

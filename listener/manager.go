@@ -398,11 +398,15 @@ func (m *Manager) chosen(inbound bool) []*Listener {
 	return list
 }
 
-// Shutdown stops accepting for good and tells every connection to end at its next chance, whatever the drain type.
+// Shutdown stops accepting for good and tells every connection to end at its next chance, whatever the drain type: those that have
+// nothing in flight at once.
 func (m *Manager) Shutdown() {
 	m.StopAccepting(false)
-	for _, l := range m.listeners {
+	for _, l := range append(slices.Clone(m.listeners), m.draining...) {
 		l.drain.Start(0, true)
+		for _, p := range l.places {
+			p.w.Post(p.depart)
+		}
 	}
 }
 

@@ -45,6 +45,7 @@ func (s *Server) logAccess(r *http.Request, res *response, began time.Time) {
 				st.Request.Header.Add(strings.ToLower(name), v)
 			}
 		}
+		st.Request.Method, st.Request.Path, st.Request.Authority = r.Method, r.URL.RequestURI(), r.Host
 		i := &st.Info
 		i.Protocol, i.Method, i.Path, i.Authority = stream.HTTP11, r.Method, r.URL.RequestURI(), r.Host
 		i.StartWall, i.End = began, w.Now()

@@ -20,6 +20,7 @@ type conn struct {
 	codec    http1.Conn
 	requests uint32
 	phase    phase
+	resting  bool       // the loop has the connection
 	until    fiber.Time // of the drain or the delayed close
 	opened   fiber.Time
 }
@@ -56,6 +57,7 @@ func (m *Manager) Open(c *filter.Conn) {
 	}
 	d := &conn{m: m, c: c, opened: c.Worker.Now()}
 	d.serve = d.wake
+	c.Drain = d.depart
 	d.codec.Reset(c.Worker, c.Conn)
 	if s := &m.config.Load().connection; s.maxDuration > 0 {
 		d.ends = c.Worker.Now().Add(jitter(s.maxDuration, s.durationJitter))
@@ -80,11 +82,22 @@ func (d *conn) rest() {
 			}
 		}
 	}
+	d.resting = true
 	d.c.OnIdle(limit, d.serve)
+}
+
+// depart is filter.Conn.Drain: a connection that rests closes, unless a request has come in already.
+func (d *conn) depart() {
+	if d.resting && d.phase == serving && !d.c.Readable() {
+		d.c.OnIdle(0, nil)
+		d.m.stats.CxDrainClose.Inc()
+		d.close(false)
+	}
 }
 
 // wake runs on a fiber when something has come to pass while the connection rested.
 func (d *conn) wake(expired bool) {
+	d.resting = false
 	switch {
 	case expired:
 		d.expire()
