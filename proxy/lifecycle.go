@@ -25,6 +25,7 @@ func (p *Proxy) start() {
 		p.state.Store(int32(adminv3.ServerInfo_LIVE))
 		p.server.InitializationTime.Record(uint64(time.Since(p.options.Started).Milliseconds()))
 		p.log.Info("all clusters and listeners are up", zap.Int("workers", len(p.Workers)))
+		close(p.live)
 		if p.options.Flags.GetMode() == adminv3.CommandLineOptions_InitOnly {
 			p.Quit()
 		}

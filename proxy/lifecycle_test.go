@@ -67,7 +67,8 @@ func options(drain time.Duration) proxy.Options {
 	if os.Getenv("OUTRIGGER_ENGINE") == "goroutine" {
 		engine = fiber.NewGoroutines
 	}
-	return proxy.Options{Flags: &adminv3.CommandLineOptions{Concurrency: 2, DrainTime: durationpb.New(drain)},
+	return proxy.Options{Flags: &adminv3.CommandLineOptions{Concurrency: 2, DrainTime: durationpb.New(drain),
+		FileFlushInterval: durationpb.New(10 * time.Millisecond)},
 		Extensions: all.Extensions(), Logs: log.Discard(), Engine: engine}
 }
 
@@ -84,7 +85,7 @@ func start(t *testing.T, config string, o proxy.Options) *running {
 	run := &running{p, make(chan struct{})}
 	go func() { p.Run(); close(run.ended) }() // ends with Quit
 	t.Cleanup(func() { p.Quit(); <-run.ended })
-	p.Control.Do(func() {}) // the start is through
+	<-p.Live()
 	return run
 }
 

@@ -59,6 +59,7 @@ type Proxy struct {
 	admin     *admin.Server
 	server    *server
 	log       *zap.Logger
+	live      chan struct{} // closed by start
 	ended     chan struct{} // closed by quit
 
 	// atomic
@@ -79,7 +80,7 @@ func New(b *bootstrapv3.Bootstrap, o Options) (*Proxy, error) {
 		return nil, err
 	}
 	p := &Proxy{bootstrap: b, options: o, config: c, Stats: &stats.Store{}, Control: control.New(), drain: drain.New(nil),
-		log: o.Logs.Get("main"), ended: make(chan struct{})}
+		log: o.Logs.Get("main"), live: make(chan struct{}), ended: make(chan struct{})}
 	p.state.Store(int32(adminv3.ServerInfo_PRE_INITIALIZING))
 	if err := p.build(); err != nil {
 		p.Close()
@@ -202,6 +203,9 @@ func (p *Proxy) Run() {
 	running.Wait()
 	p.Files.Close()
 }
+
+// Live is closed once every listener accepts connections.
+func (p *Proxy) Live() <-chan struct{} { return p.live }
 
 // Close gives back what a Proxy that never ran holds.
 func (p *Proxy) Close() {

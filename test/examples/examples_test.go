@@ -72,7 +72,7 @@ func TestExamples(t *testing.T) {
 			ended := make(chan struct{})
 			go func() { p.Run(); close(ended) }() // ends with Quit
 			defer func() { p.Quit(); <-ended }()
-			p.Control.Do(func() {}) // the start is through
+			<-p.Live()
 			var addresses []string
 			p.Control.Do(func() {
 				p.Listeners.Each(func(v listener.View) { addresses = append(addresses, v.Addresses[0].String()) })
