@@ -100,7 +100,6 @@ func refuse(p *listenerv3.Listener) error {
 		{p.GetApiListener() != nil, "api_listener", "API listeners are not supported"},
 		{p.GetInternalListener() != nil, "internal_listener", "internal listeners are not supported"},
 		{p.GetFcdsConfig() != nil, "fcds_config", "filter chain discovery is not supported"},
-		{p.GetFilterChainMatcher() != nil, "filter_chain_matcher", "generic matchers are not supported yet; use filter_chain_match"},
 		{p.GetStatsMatcher() != nil, "stats_matcher", "is not supported; use stats_config.stats_matcher of the bootstrap"},
 		{p.GetPerConnectionBufferHighWatermarkTimeout().AsDuration() != 0, "per_connection_buffer_high_watermark_timeout", "there are no watermarks: a connection is read as fast as it is written"},
 		{p.GetEnableMptcp(), "enable_mptcp", "multipath TCP is not supported"},

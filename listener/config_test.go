@@ -81,7 +81,6 @@ func TestRefusals(t *testing.T) {
 		where + "internal_listener: {}":                                                         "internal_listener: internal listeners are not supported",
 		where + "fcds_config: {}":                                                               "fcds_config: filter chain discovery is not supported",
 		where + "stats_matcher: {reject_all: true}":                                             "stats_matcher: is not supported",
-		where + "filter_chain_matcher: {}":                                                      "filter_chain_matcher: generic matchers are not supported yet",
 		where + "enable_mptcp: true":                                                            "enable_mptcp: multipath TCP is not supported",
 		where + "per_connection_buffer_high_watermark_timeout: 1s":                              "per_connection_buffer_high_watermark_timeout: there are no watermarks",
 		where + "connection_balance_config: {extend_balance: {name: x}}":                        "connection_balance_config.extend_balance: is not supported",

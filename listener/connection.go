@@ -182,6 +182,7 @@ func (c *connection) choose(a *filter.Accepted) {
 	if a.Restored && c.version.config.handOff && !c.handOver() {
 		return
 	}
+	c.info.ALPN = a.ApplicationProtocols
 	ch := c.version.chains.find(a)
 	if ch == nil {
 		c.at.l.stats.NoMatch.Inc()
@@ -192,7 +193,7 @@ func (c *connection) choose(a *filter.Accepted) {
 		c.reject()
 		return
 	}
-	c.chain, c.info.FilterChain, c.info.ChainMetadata, c.info.ALPN = ch, ch.name, ch.metadata, a.ApplicationProtocols
+	c.chain, c.info.FilterChain, c.info.ChainMetadata = ch, ch.name, ch.metadata
 	c.Ended = c.ended
 	c.at.count()
 	switch {

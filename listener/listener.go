@@ -225,7 +225,11 @@ func (v *version) buildChains(p *listenerv3.Listener, env filter.Env, old *versi
 	}
 	v.list = distinct(append(matched, fallback))
 	var err error
-	v.chains, err = compileMatches(p.GetFilterChains(), matched, fallback)
+	if p.GetFilterChainMatcher() != nil {
+		v.chains, err = compileMatcher(p, matched, fallback, env.Runtime)
+	} else {
+		v.chains, err = compileMatches(p.GetFilterChains(), matched, fallback)
+	}
 	return err
 }
 

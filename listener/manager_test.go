@@ -499,3 +499,37 @@ func TestExactBalance(t *testing.T) {
 		}
 	})
 }
+
+func TestFilterChainMatcher(t *testing.T) {
+	const ports = `filter_chain_matcher:
+  matcher_tree:
+    input: {name: p, typed_config: {'@type': type.googleapis.com/envoy.extensions.matching.common_inputs.network.v3.DestinationPortInput}}
+    exact_match_map: {map: {'80': {action: {name: x, typed_config: {'@type': type.googleapis.com/google.protobuf.StringValue, value: a}}},
+                            '81': {action: {name: x, typed_config: {'@type': type.googleapis.com/google.protobuf.StringValue, value: nobody}}}}}
+`
+	eachRig(t, 1, func(t *testing.T, r *rig) {
+		r.add("name: l\nstat_prefix: s\n" + local + ports + "filter_chains: [{name: a, " + direct("a") + "}]\ndefault_filter_chain: {" + direct("default") + "}\n" +
+			"listener_filters: [{name: p, typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol}}]")
+		for port, want := range map[string]string{"80": "a", "81": "", "82": "default"} {
+			c := r.dial("l")
+			_, _ = fmt.Fprintf(c, "PROXY TCP4 1.2.3.4 10.0.0.1 1 %s\r\n", port)
+			if got := r.all(c); got != want {
+				t.Errorf("%s: got %q, want %q", port, got, want)
+			}
+		}
+		if r.stat("listener.s.no_filter_chain_match") != 1 {
+			t.Error("an action that names no chain is no match")
+		}
+		for chains, want := range map[string]string{
+			"[{name: a}, {name: a}]": `listener "m": filter_chains[1]: "name" field is duplicated with value 'a'`,
+			"[{}]":                   `listener "m": filter_chains[0]: "name" field is required when using a listener matcher`,
+		} {
+			p := read(t, "name: m\n"+local+ports+"filter_chains: "+chains)
+			r.do(func() {
+				if _, err := r.Update(p, "1"); err == nil || err.Error() != want {
+					t.Errorf("got %v, want %s", err, want)
+				}
+			})
+		}
+	})
+}

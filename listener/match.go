@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/outrigger-proxy/outrigger/filter"
+	"github.com/outrigger-proxy/outrigger/internal/match"
 )
 
 // chains is the compiled filter_chain_match of all chains: a tree with a level per criterion, in Envoy's order of precedence.
@@ -23,7 +24,8 @@ import (
 type chains struct {
 	ports    map[uint16]*prefixes[names] // destination_port; those of chains without one are in any
 	any      *prefixes[names]
-	fallback *chain // default_filter_chain; nil: none
+	fallback *chain              // default_filter_chain; nil: none
+	matcher  *match.Tree[*chain] // filter_chain_matcher, in the place of all that; nil: none
 }
 
 type (
@@ -56,9 +58,9 @@ func compileMatches(protos []*listenerv3.FilterChain, list []*chain, fallback *c
 	t := &chains{ports: map[uint16]*prefixes[names]{}, fallback: fallback}
 	for i, p := range protos {
 		for j, q := range protos[:i] {
-			if proto.Equal(match(p), match(q)) {
+			if proto.Equal(rulesOf(p), rulesOf(q)) {
 				return nil, fmt.Errorf("filter_chains[%d]: filter chain '%s' has the same matching rules defined as '%s'. duplicate matcher is: %s",
-					i, p.GetName(), protos[j].GetName(), oneLine(match(p)))
+					i, p.GetName(), protos[j].GetName(), oneLine(rulesOf(p)))
 			}
 		}
 		r, err := parseMatch(p.GetFilterChainMatch())
@@ -72,7 +74,7 @@ func compileMatches(protos []*listenerv3.FilterChain, list []*chain, fallback *c
 	return t, nil
 }
 
-func match(p *listenerv3.FilterChain) *listenerv3.FilterChainMatch {
+func rulesOf(p *listenerv3.FilterChain) *listenerv3.FilterChainMatch {
 	if m := p.GetFilterChainMatch(); m != nil {
 		return m
 	}
@@ -238,6 +240,9 @@ func entry[T any](by *map[string]*T, anyOf **T, key string) *T {
 
 // find returns the chain of a connection, nil if none matches and there is no default.
 func (t *chains) find(a *filter.Accepted) *chain {
+	if t.matcher != nil {
+		return t.match(a)
+	}
 	level := t.any
 	if a.Info.Local.IsValid() {
 		if l := t.ports[a.Info.Local.Port()]; l != nil {
