@@ -197,16 +197,21 @@ func (e *Exchange) Send(q *stream.Request, wait bool) (bool, error) {
 // Receive reads the next head.
 func (e *Exchange) Receive(r *stream.Response) error {
 	err := e.h1.ReadResponse(r, e.kind)
-	var broken *http1.Error
 	switch {
 	case err == io.EOF:
 		err = io.ErrUnexpectedEOF
-	case errors.As(err, &broken):
+	case err != nil && malformed(err):
 		e.lane.peer.Config.Stats.CxProtocolError.Inc()
 	case err == nil && r.Status >= 200 && e.lane.peer.Config.Sizes != nil:
 		e.lane.peer.Config.Sizes.response(r)
 	}
 	return err
+}
+
+// malformed says whether err is about what the host has sent.
+func malformed(err error) bool {
+	var broken *http1.Error // escapes: not in Receive, which runs for every response
+	return errors.As(err, &broken)
 }
 
 // Codec gives access to what the codec counted: head and wire bytes of the messages under way.

@@ -14,14 +14,12 @@ type settings struct {
 	strict          []string // strict_check_headers, in lower case
 	respectExpected bool
 	quietGRPC       bool // suppress_grpc_request_failure_code_stats
-	rejectEarlyData bool
 }
 
 // parse reads p. It is pure.
 func parse(p *routerv3.Router) (settings, error) {
 	s := settings{dynamicStats: true, suppress: p.GetSuppressEnvoyHeaders(), strict: p.GetStrictCheckHeaders(),
-		respectExpected: p.GetRespectExpectedRqTimeout(), quietGRPC: p.GetSuppressGrpcRequestFailureCodeStats(),
-		rejectEarlyData: p.GetRejectConnectRequestEarlyData().GetValue()}
+		respectExpected: p.GetRespectExpectedRqTimeout(), quietGRPC: p.GetSuppressGrpcRequestFailureCodeStats()}
 	if p.GetDynamicStats() != nil {
 		s.dynamicStats = p.GetDynamicStats().GetValue()
 	}

@@ -57,30 +57,29 @@ type connectionSettings struct {
 
 // requestSettings rule what is done to the head of a request.
 type requestSettings struct {
-	useRemoteAddress    bool
-	trustedHops         int
-	skipXFFAppend       bool
-	appendPort          bool
-	internalUnix        bool
-	internalConfigured  bool
-	internalRanges      []netip.Prefix
-	httpsPorts          []uint32
-	httpPorts           []uint32
-	userAgent           bool
-	via                 string
-	generateID          bool
-	preserveID          bool
-	packTrace           bool
-	mappedIPv4          bool
-	path                urlpath.Options
-	stripMatchingPort   bool
-	stripAnyPort        bool
-	stripDot            bool
-	proxyContinue       bool
-	scheme              string // overwrite
-	schemeMatchUpstream bool
-	certificate         hcmv3.HttpConnectionManager_ForwardClientCertDetails
-	certificateFields   *hcmv3.HttpConnectionManager_SetCurrentClientCertDetails
+	useRemoteAddress   bool
+	trustedHops        int
+	skipXFFAppend      bool
+	appendPort         bool
+	internalUnix       bool
+	internalConfigured bool
+	internalRanges     []netip.Prefix
+	httpsPorts         []uint32
+	httpPorts          []uint32
+	userAgent          bool
+	via                string
+	generateID         bool
+	preserveID         bool
+	packTrace          bool
+	mappedIPv4         bool
+	path               urlpath.Options
+	stripMatchingPort  bool
+	stripAnyPort       bool
+	stripDot           bool
+	proxyContinue      bool
+	scheme             string // overwrite
+	certificate        hcmv3.HttpConnectionManager_ForwardClientCertDetails
+	certificateFields  *hcmv3.HttpConnectionManager_SetCurrentClientCertDetails
 }
 
 // responseSettings rule what is done to the head of a response.
@@ -88,7 +87,6 @@ type responseSettings struct {
 	serverName  string
 	server      hcmv3.HttpConnectionManager_ServerHeaderTransformation
 	alwaysSetID bool
-	proxyStatus *hcmv3.HttpConnectionManager_ProxyStatusConfig
 }
 
 // codecSettings rule the codec.
@@ -97,7 +95,6 @@ type codecSettings struct {
 	maxKB       uint32
 	maxHeaders  uint32
 	underscores corev3.HttpProtocolOptions_HeadersWithUnderscoresAction
-	streamError bool
 }
 
 // parse reads p. It is pure.
@@ -137,14 +134,13 @@ func refuse(p *hcmv3.HttpConnectionManager) error {
 	case p.GetPathNormalizationOptions() != nil:
 		return errors.New("path_normalization_options: is not supported, as in Envoy")
 	case p.GetSchemeHeaderTransformation().GetMatchUpstream():
-		return nil
-	}
-	return refuseCommon(p.GetCommonHttpProtocolOptions())
-}
-
-func refuseCommon(c *corev3.HttpProtocolOptions) error {
-	if c.GetMaxResponseHeadersKb() != nil {
-		return errors.New("common_http_protocol_options.max_response_headers_kb: is an option of clusters")
+		return errors.New("scheme_header_transformation.match_upstream: is not supported: there are no TLS upstreams")
+	case p.GetProxyStatusConfig() != nil:
+		return errors.New("proxy_status_config: is not supported")
+	case p.GetRecordRouteResolutionStats():
+		return errors.New("record_route_resolution_stats: is not supported")
+	case p.GetSetCurrentClientCertDetails().GetFormat() != 0:
+		return errors.New("set_current_client_cert_details.format: is not supported")
 	}
 	return nil
 }
@@ -176,7 +172,7 @@ func parseConnection(p *hcmv3.HttpConnectionManager) connectionSettings {
 
 func parseResponse(p *hcmv3.HttpConnectionManager) responseSettings {
 	r := responseSettings{serverName: p.GetServerName(), server: p.GetServerHeaderTransformation(),
-		alwaysSetID: p.GetAlwaysSetRequestIdInResponse(), proxyStatus: p.GetProxyStatusConfig()}
+		alwaysSetID: p.GetAlwaysSetRequestIdInResponse()}
 	if r.serverName == "" {
 		r.serverName = "envoy"
 	}
@@ -185,12 +181,8 @@ func parseResponse(p *hcmv3.HttpConnectionManager) responseSettings {
 
 func parseCodec(p *hcmv3.HttpConnectionManager) codecSettings {
 	c := p.GetCommonHttpProtocolOptions()
-	s := codecSettings{http1: p.GetHttpProtocolOptions(), maxKB: number(p.GetMaxRequestHeadersKb(), 60), maxHeaders: number(c.GetMaxHeadersCount(), 100),
-		underscores: c.GetHeadersWithUnderscoresAction(), streamError: p.GetStreamErrorOnInvalidHttpMessage().GetValue()}
-	if o := s.http1.GetOverrideStreamErrorOnInvalidHttpMessage(); o != nil {
-		s.streamError = o.GetValue()
-	}
-	return s
+	return codecSettings{http1: p.GetHttpProtocolOptions(), maxKB: number(p.GetMaxRequestHeadersKb(), 60), maxHeaders: number(c.GetMaxHeadersCount(), 100),
+		underscores: c.GetHeadersWithUnderscoresAction()}
 }
 
 func (s *settings) parseRequest(p *hcmv3.HttpConnectionManager) error {
@@ -203,7 +195,7 @@ func (s *settings) parseRequest(p *hcmv3.HttpConnectionManager) error {
 		packTrace: true, mappedIPv4: p.GetRepresentIpv4RemoteAddressAsIpv4MappedIpv6(), path: pathOptions(p),
 		stripMatchingPort: p.GetStripMatchingHostPort(),
 		stripAnyPort:      p.GetStripAnyHostPort(), stripDot: p.GetStripTrailingHostDot(), proxyContinue: p.GetProxy_100Continue(),
-		scheme: p.GetSchemeHeaderTransformation().GetSchemeToOverwrite(), schemeMatchUpstream: p.GetSchemeHeaderTransformation().GetMatchUpstream(),
+		scheme:      p.GetSchemeHeaderTransformation().GetSchemeToOverwrite(),
 		certificate: p.GetForwardClientCertDetails(), certificateFields: p.GetSetCurrentClientCertDetails(),
 	}
 	for i, c := range p.GetInternalAddressConfig().GetCidrRanges() {
