@@ -178,7 +178,7 @@ func OriginalDst(fd int, v6 bool) (ip [16]byte, port uint16, ok bool) {
 		}
 		return info.Addr.Addr, ntohs(info.Addr.Port), true
 	}
-	// struct ip_mreqn is as long as the family, port and address of struct sockaddr_in need, and is what the package can read.
+	// The kernel writes a struct sockaddr_in, of 16 bytes: struct ipv6_mreq has room for it, and is what x/sys can read.
 	m, err := unix.GetsockoptIPv6Mreq(fd, unix.SOL_IP, unix.SO_ORIGINAL_DST)
 	if err != nil {
 		return ip, 0, false

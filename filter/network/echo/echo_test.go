@@ -3,6 +3,7 @@ package echo
 import (
 	"io"
 	"testing"
+	"time"
 
 	echov3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/echo/v3"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -72,9 +73,9 @@ func TestDropWhileItWrites(t *testing.T) {
 		client, c, ended := open(t, w)
 		var sender fiber.Task
 		sender.Start(w, func() { _, _ = client.Write(make([]byte, 1<<20)) }) // nobody reads what comes back
-		_ = w.Sleep(20e6)
+		_ = w.Sleep(20 * time.Millisecond)
 		c.Drop()
-		_ = w.Sleep(20e6)
+		_ = w.Sleep(20 * time.Millisecond)
 		if *ended != 1 {
 			t.Errorf("ended %d times", *ended)
 		}

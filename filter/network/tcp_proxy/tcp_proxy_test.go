@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	streamlogv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/stream/v3"
 	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
@@ -94,7 +93,7 @@ func (r *rig) cluster(name, extra string, addresses ...string) {
 	}
 }
 
-// session is a downstream connection that the filter has.
+// downstream is a connection that the filter has.
 type downstream struct {
 	fiber.Conn // the client's end
 	server     *filter.Conn
@@ -147,8 +146,6 @@ func (l *recorder) Log(s *stream.Stream) {
 }
 
 const logs = "access_log: [{name: l, typed_config: {'@type': type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog}}]\n"
-
-var _ = accesslogv3.AccessLog{}
 
 func (r *rig) stat(name string) uint64 {
 	for _, st := range r.store.Snapshot(func(n string) bool { return n == name }) {
@@ -396,17 +393,6 @@ func TestClusterOfTheFilterState(t *testing.T) {
 	})
 }
 
-func TestWeightedClusters(t *testing.T) {
-	c := &config{targets: []target{{cluster: "a", weight: 1}, {cluster: "b", weight: 3}}, weights: 4}
-	got := ""
-	for draw := range uint64(8) {
-		got += c.pick(draw).cluster
-	}
-	if got != "abbbabbb" {
-		t.Errorf("got %s", got)
-	}
-}
-
 func TestConnectOnData(t *testing.T) {
 	each(t, func(r *rig) {
 		r.cluster("c", "", r.upstream(echo))
@@ -458,39 +444,6 @@ func TestCheckDrainClose(t *testing.T) {
 			t.Error("it is not counted")
 		}
 	})
-}
-
-func TestTLVs(t *testing.T) {
-	for policy, want := range map[string]string{
-		"ADD_IF_ABSENT":                      "1=old 2=old",
-		"OVERWRITE_BY_TYPE_IF_EXISTS_OR_ADD": "2=old 1=new 3=new",
-		"APPEND_IF_EXISTS_OR_ADD":            "1=old 2=old 1=new 3=new",
-	} {
-		p := &tcpv3.TcpProxy{}
-		text := "stat_prefix: p\ncluster: c\nproxy_protocol_tlvs: [{type: 1, value: bmV3}, {type: 3, value: bmV3}]\nproxy_protocol_tlv_merge_policy: " + policy
-		if _, err := protofile.Parse([]byte(text), protofile.YAML, p); err != nil {
-			t.Fatal(err)
-		}
-		c, err := parse(p)
-		if err != nil {
-			t.Fatal(err)
-		}
-		old := &stream.ProxyProtocol{TLVs: []stream.TLV{{Type: 1, Value: []byte("old")}, {Type: 2, Value: []byte("old")}}}
-		for _, state := range []stream.FilterState{{stream.ProxyProtocolState: old}, nil} {
-			conn := &filter.Conn{Info: &stream.Conn{State: state}}
-			c.addTLVs(conn)
-			var got []string
-			for _, v := range conn.Info.State[stream.ProxyProtocolState].(*stream.ProxyProtocol).TLVs {
-				got = append(got, fmt.Sprintf("%d=%s", v.Type, v.Value))
-			}
-			if state == nil {
-				want = "1=new 3=new"
-			}
-			if strings.Join(got, " ") != want {
-				t.Errorf("%s: got %v, want %s", policy, got, want)
-			}
-		}
-	}
 }
 
 func TestRefusals(t *testing.T) {
