@@ -55,4 +55,3 @@ func TestTLVs(t *testing.T) {
 		}
 	}
 }
-
