@@ -32,6 +32,8 @@ type connection struct {
 	chain   *chain   // nil: it has not come so far
 	prev    *connection
 	next    *connection
+
+	departing bool // Shutdown waits for it
 }
 
 var (
@@ -309,17 +311,24 @@ func (c *connection) leave() {
 	c.balance.left(c.Worker.ID)
 	c.at.l.open.Add(-1)
 	c.at.l.m.open.Add(-1)
+	if c.departing {
+		c.at.l.m.departing.Add(-1)
+	}
 }
 
-// depart asks the connections to close that have nothing in flight.
+// depart asks the connections to close that have nothing in flight, and counts those that go on.
 func (p *place) depart() {
+	departing := &p.l.m.departing
 	var next *connection
 	for c := p.first; c != nil; c = next {
 		next = c.next
-		if c.Drain != nil {
+		if c.Drain != nil && !c.departing {
+			c.departing = true
+			departing.Add(1)
 			c.Drain()
 		}
 	}
+	departing.Add(-1)
 }
 
 // end closes the connections whose chain gone wants; those under inspection have none. Nil wants all.

@@ -48,6 +48,7 @@ type Manager struct {
 	// atomic
 	byAddress snapshot.Value[map[netip.AddrPort]*Listener]
 	open      atomic.Int64 // connections of all listeners
+	departing atomic.Int64 // connections that Shutdown waits for
 	ids       atomic.Uint64
 }
 
@@ -398,17 +399,22 @@ func (m *Manager) chosen(inbound bool) []*Listener {
 	return list
 }
 
-// Shutdown stops accepting for good and tells every connection to end at its next chance, whatever the drain type: those that have
-// nothing in flight at once.
+// Shutdown stops accepting for good and tells every connection to end at its next chance, whatever the drain type. Connections
+// that can be told (filter.Conn.Drain) are waited for while something is in flight; a TCP session has no such end, and ends with the
+// process.
 func (m *Manager) Shutdown() {
 	m.StopAccepting(false)
 	for _, l := range append(slices.Clone(m.listeners), m.draining...) {
 		l.drain.Start(0, true)
 		for _, p := range l.places {
+			m.departing.Add(1) // until the worker has counted its own
 			p.w.Post(p.depart)
 		}
 	}
 }
+
+// Departing returns how many connections Shutdown still waits for. Any goroutine may call it.
+func (m *Manager) Departing() int64 { return m.departing.Load() }
 
 // Connections returns how many connections are open, of all listeners, those under inspection too. Any goroutine may call it.
 func (m *Manager) Connections() int64 { return m.open.Load() }

@@ -47,7 +47,7 @@ func (p *Proxy) scheduleFlush() {
 // Quit ends Run at once: connections are closed as they are.
 func (p *Proxy) Quit() { p.quit.Do(func() { close(p.ended) }) }
 
-// Shutdown ends Run once no connection is left, at the latest after the drain time: no new connection is accepted, idle ones are
+// Shutdown ends Run once no request is in flight, at the latest after the drain time: no new connection is accepted, idle ones are
 // closed, and the others are told to close with their next response. A second Shutdown quits.
 func (p *Proxy) Shutdown() {
 	ok := p.Control.Post(func() {
@@ -71,7 +71,7 @@ func (p *Proxy) Shutdown() {
 // quitWhenIdle looks again and again, because connections end on their workers, which should not have to tell.
 func (p *Proxy) quitWhenIdle() {
 	const look = 5 * time.Millisecond
-	if p.Listeners.Connections() == 0 {
+	if p.Listeners.Departing() == 0 {
 		p.Quit()
 		return
 	}
