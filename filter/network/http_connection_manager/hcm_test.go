@@ -34,6 +34,8 @@ func TestAnswers(t *testing.T) {
 			"HTTP/1.1 301 Moved Permanently\r\nlocation: http://a/there\r\nserver: envoy\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"},
 		{"HEAD has no body", "", "HEAD /direct HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
 			"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-type: text/plain\r\nserver: envoy\r\nconnection: close\r\n\r\n"},
+		{"nonsense", "delayed_close_timeout: 0.01s", "BAD\r\n\r\n",
+			"HTTP/1.1 400 Bad Request\r\ncontent-length: 11\r\ncontent-type: text/plain\r\nserver: envoy\r\nconnection: close\r\n\r\nBad Request"},
 		{"no host", "", "GET / HTTP/1.1\r\nconnection: close\r\n\r\n",
 			"HTTP/1.1 400 Bad Request\r\nserver: envoy\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"},
 		{"a fragment in the path", "", "GET /a#b HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",

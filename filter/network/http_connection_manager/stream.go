@@ -126,7 +126,10 @@ func (x *exchange) crashed() next {
 func (x *exchange) refuse(err error) {
 	var bad *http1.Error
 	x.closing, x.refused = true, true
-	x.Request.Body = nil
+	q := &x.Request // what of the head was read, or is left of the stream before, is nobody's business
+	q.Method, q.Path, q.Authority, q.Scheme, q.Body = "", "", "", "", nil
+	q.Header.Reset()
+	x.seen = seen{}
 	switch {
 	case errors.As(err, &bad):
 		x.m.stats.CxProtocolError.Inc()
