@@ -51,9 +51,13 @@ func (w *Worker) patience() time.Duration {
 }
 
 func (w *Worker) tick() {
-	w.now = Time(time.Since(w.start)) + 1
+	w.look()
 	w.wheel.advance(w, w.now)
 }
+
+// look reads the clock. The poller calls it before it tells of events, since what they start is limited from then on: after a long
+// wait the time of the turn before would make such limits pass at once.
+func (w *Worker) look() { w.now = Time(time.Since(w.start)) + 1 }
 
 // runFibers gives everybody that is runnable now one turn; what they wake is in the next round.
 func (w *Worker) runFibers() {

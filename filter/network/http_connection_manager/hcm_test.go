@@ -1,6 +1,8 @@
 package hcm_test
 
 import (
+	"net"
+	"net/netip"
 	"regexp"
 	"runtime"
 	"strings"
@@ -13,6 +15,7 @@ import (
 	"github.com/outrigger-proxy/outrigger/filter"
 	"github.com/outrigger-proxy/outrigger/internal/fiber"
 	"github.com/outrigger-proxy/outrigger/internal/fieldtest"
+	"github.com/outrigger-proxy/outrigger/internal/stream"
 )
 
 type protojsonMessage = proto.Message
@@ -242,4 +245,25 @@ func TestIdleConnectionIsSmall(t *testing.T) {
 		}
 	}
 	t.Error("an idle connection holds a fiber")
+}
+
+// A connection that comes after a long silence has all of its idle time before it, as its limit counts from the moment it came.
+func TestIdleTimeoutCountsFromTheConnection(t *testing.T) {
+	h := newHouse(t, fiber.New, routes+"common_http_protocol_options: {idle_timeout: 0.2s}\n", "127.0.0.1:1")
+	accepted := make(chan fiber.Time, 1)
+	l, err := fiber.Bind(fiber.ListenConfig{Address: stream.Address{AddrPort: netip.MustParseAddrPort("127.0.0.1:0")}, Backlog: 8})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.w.Post(func() {
+		_, err = h.w.Accept(l, fiber.AcceptOptions{}, func(c fiber.Conn) { accepted <- h.w.Now(); h.open(c) })
+	})
+	time.AfterFunc(300*time.Millisecond, func() { // nothing wakes the worker before
+		if c, err := net.Dial("tcp", l.Address().AddrPort.String()); err == nil {
+			t.Cleanup(func() { c.Close() })
+		}
+	})
+	if at := <-accepted; at < fiber.Time(300*time.Millisecond) {
+		t.Errorf("the clock stood at %v when the connection came", time.Duration(at))
+	}
 }
