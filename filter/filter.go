@@ -79,7 +79,7 @@ type Listener struct {
 	Warm func() (ready func())
 }
 
-// Extensions are the tables of one process: message type -> factory. cmd fills them from filter/all.
+// Extensions are the tables of one process: message type -> factory. filter/all fills them with ours, and the Add functions with anybody's.
 type Extensions struct {
 	Listener  extension.Registry[ListenerFilter, Env]
 	Network   extension.Registry[any, Env] // builds a Network, a Wrapper or a Terminal

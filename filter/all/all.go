@@ -19,28 +19,27 @@ import (
 	"github.com/outrigger-proxy/outrigger/filter/network/echo"
 	"github.com/outrigger-proxy/outrigger/filter/network/http_connection_manager"
 	"github.com/outrigger-proxy/outrigger/filter/network/tcp_proxy"
-	"github.com/outrigger-proxy/outrigger/internal/extension"
 )
 
 // Extensions returns the tables.
 func Extensions() *filter.Extensions {
 	e := &filter.Extensions{}
-	extension.Add(&e.Listener, httpinspector.New)
-	extension.Add(&e.Listener, originaldst.New)
-	extension.Add(&e.Listener, proxyprotocol.New)
-	extension.Add(&e.Network, connectionlimit.New)
-	extension.Add(&e.Network, directresponse.New)
-	extension.Add(&e.Network, echo.New)
-	extension.Add(&e.Network, hcm.New)
-	extension.Add(&e.Network, tcpproxy.New)
-	extension.Add(&e.HTTP, healthcheck.New)
-	extension.Add(&e.HTTP, router.New)
-	extension.Add(&e.HTTP, setmetadata.New)
-	extension.Add(&e.EarlyMutation, headermutation.New)
-	extension.Add(&e.IPDetection, customheader.New)
-	extension.Add(&e.IPDetection, xff.New)
-	extension.Add(&e.Log, file.New)
-	extension.Add(&e.Log, stream.NewStdout)
-	extension.Add(&e.Log, stream.NewStderr)
+	filter.AddListener(e, httpinspector.New)
+	filter.AddListener(e, originaldst.New)
+	filter.AddListener(e, proxyprotocol.New)
+	filter.AddNetwork(e, connectionlimit.New)
+	filter.AddNetwork(e, directresponse.New)
+	filter.AddNetwork(e, echo.New)
+	filter.AddNetwork(e, hcm.New)
+	filter.AddNetwork(e, tcpproxy.New)
+	filter.AddHTTP(e, healthcheck.New)
+	filter.AddHTTP(e, router.New)
+	filter.AddHTTP(e, setmetadata.New)
+	filter.AddEarlyMutation(e, headermutation.New)
+	filter.AddIPDetection(e, customheader.New)
+	filter.AddIPDetection(e, xff.New)
+	filter.AddLog(e, file.New)
+	filter.AddLog(e, stream.NewStdout)
+	filter.AddLog(e, stream.NewStderr)
 	return e
 }
