@@ -14,8 +14,6 @@ type Accepted struct {
 	TransportProtocol string
 	// ApplicationProtocols are what an inspector found: ALPN names, or "http/1.0", "http/1.1", "h2c".
 	ApplicationProtocols []string
-	// Restored says that Info.Local is no longer the address of the socket, so that use_original_dst may hand the connection over.
-	Restored bool
 
 	failure error
 }

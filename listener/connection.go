@@ -181,7 +181,7 @@ func (c *connection) stopped(why error) bool {
 
 // choose finds the filter chain, of the listener that the connection was meant for where addresses were restored.
 func (c *connection) choose(a *filter.Accepted) {
-	if a.Restored && c.version.config.handOff && !c.handOver() {
+	if a.Info.LocalRestored && c.version.config.handOff && !c.handOver() {
 		return
 	}
 	c.info.ALPN = a.ApplicationProtocols

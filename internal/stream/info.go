@@ -97,7 +97,7 @@ type Conn struct {
 	Local, Remote      Address // after original-destination, PROXY protocol or x-forwarded-for have had their say
 	DirectLocal        Address // of the socket itself
 	DirectRemote       Address
-	LocalRestored      bool     // Local is where the client wanted to go, as a listener filter found it
+	LocalRestored      bool     // Local is where the client wanted to go, as a listener filter found it: use_original_dst may hand the connection over
 	ServerName         string   // SNI that the client asked for (by the tls_inspector or the handshake)
 	ALPN               []string // that the client offered
 	TLS                TLSInfo

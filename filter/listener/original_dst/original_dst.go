@@ -39,7 +39,7 @@ func (inspector) OnAccept(a *filter.Accepted) filter.Status {
 		return nil
 	})
 	if err == nil && to.IsValid() {
-		a.Info.Local, a.Restored = stream.Address{AddrPort: to}, true
+		a.Info.Local, a.Info.LocalRestored = stream.Address{AddrPort: to}, true
 	}
 	return filter.Continue
 }

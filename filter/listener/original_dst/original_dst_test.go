@@ -46,7 +46,7 @@ func TestPipesAndUnixSocketsAreLeftAlone(t *testing.T) {
 		a, b := fiber.Pipe(w)
 		for _, remote := range []stream.Address{{}, {AddrPort: netip.MustParseAddrPort("1.2.3.4:5")}} {
 			acc := &filter.Accepted{Conn: a, Worker: w, Info: &stream.Conn{DirectRemote: remote}}
-			if build(t).OnAccept(acc) != filter.Continue || acc.Restored || acc.Info.Local.IsValid() {
+			if build(t).OnAccept(acc) != filter.Continue || acc.Info.LocalRestored || acc.Info.Local.IsValid() {
 				t.Errorf("%+v", acc)
 			}
 		}
@@ -121,7 +121,7 @@ func TestRedirectedConnection(t *testing.T) {
 	defer func() { _ = f.Close() }()
 	acc := &filter.Accepted{Conn: descriptor{fd: int(f.Fd())}, Info: &stream.Conn{DirectRemote: stream.Address{AddrPort: netip.MustParseAddrPort("127.0.0.1:1")}}}
 	build(t).OnAccept(acc)
-	if !acc.Restored || acc.Info.Local.String() != "203.0.113.9:80" {
+	if !acc.Info.LocalRestored || acc.Info.Local.String() != "203.0.113.9:80" {
 		t.Errorf("%+v", acc.Info.Local)
 	}
 }
@@ -141,7 +141,7 @@ func TestTransparentConnection(t *testing.T) {
 	local := stream.Address{AddrPort: netip.MustParseAddrPort("203.0.113.9:80")}
 	acc := &filter.Accepted{Conn: descriptor{fd: fd}, Info: &stream.Conn{DirectLocal: local, DirectRemote: stream.Address{AddrPort: netip.MustParseAddrPort("127.0.0.1:1")}}}
 	build(t).OnAccept(acc)
-	if !acc.Restored || acc.Info.Local != local {
+	if !acc.Info.LocalRestored || acc.Info.Local != local {
 		t.Errorf("%+v", acc.Info.Local)
 	}
 }

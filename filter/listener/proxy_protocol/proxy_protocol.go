@@ -140,7 +140,7 @@ func (i *inspector) apply(a *filter.Accepted, s *versionStats, h header, err err
 	s.Found.Inc()
 	if !h.local {
 		if local := (stream.Address{AddrPort: h.dest}); a.Info.Local != local {
-			a.Info.Local, a.Restored = local, true
+			a.Info.Local, a.Info.LocalRestored = local, true
 		}
 		a.Info.Remote = stream.Address{AddrPort: h.remote}
 	}

@@ -126,9 +126,7 @@ func (c *config) backoff(n uint32) time.Duration {
 
 func (s *session) request(cl *cluster.Cluster) lb.Request {
 	r := lb.Request{Random: rand.Uint64(), Match: s.target.match}
-	if s.c.Info.Local != s.c.Info.DirectLocal {
-		r.Destination = s.c.Info.Local.AddrPort
-	}
+	r.Destination = cl.Destination(&stream.Info{Conn: s.c.Info}, nil)
 	switch p := s.p; {
 	case p.sourceIP && s.c.Info.Remote.IsValid():
 		r.Hash, r.HasHash = xxhash.Sum64String(s.c.Info.Remote.Addr().String()), true
