@@ -44,10 +44,14 @@ func TestHosts(t *testing.T) {
 	vh := func(name string, domains string) string {
 		return `{'name':'` + name + `','domains':[` + domains + `],'routes':[{'match':{'prefix':''},'non_forwarding_action':{}}]}`
 	}
-	tb := table(t, `{'virtual_hosts':[`+strings.Join([]string{vh("any", "'*'"), vh("short", "'*.test'"), vh("long", "'*.a.test'"), vh("dash", "'*-a.test'"),
-		vh("exact", "'A.test','[::1]'"), vh("front", "'foo.*'"), vh("port", "'p.test:80'")}, ",")+`]}`, Env{})
-	for host, want := range map[string]string{"a.test": "exact", "A.TEST": "exact", "x.a.test": "long", "x.b.test": "short", "q-a.test": "dash", "foo.com": "front",
-		"foo.": "any", "bar": "any", ".test": "any", "[::1]": "exact", "p.test:80": "port", "p.test": "short"} {
+	tb := table(t, `{'virtual_hosts':[`+strings.Join([]string{
+		vh("any", "'*'"), vh("short", "'*.test'"), vh("long", "'*.a.test'"), vh("dash", "'*-a.test'"),
+		vh("exact", "'A.test','[::1]'"), vh("front", "'foo.*'"), vh("port", "'p.test:80'"),
+	}, ",")+`]}`, Env{})
+	for host, want := range map[string]string{
+		"a.test": "exact", "A.TEST": "exact", "x.a.test": "long", "x.b.test": "short", "q-a.test": "dash", "foo.com": "front",
+		"foo.": "any", "bar": "any", ".test": "any", "[::1]": "exact", "p.test:80": "port", "p.test": "short",
+	} {
 		s := ask("/")
 		s.Request.Authority = host
 		if v, _ := tb.Match(s, 0); v == nil || v.Name != want {
@@ -108,12 +112,12 @@ func TestMatch(t *testing.T) {
 		{template0("/a/{x=b/*}"), "/a/b/c", "/a/c/b /a/b"},
 	} {
 		tb := one(t, `'match':{`+c.match+`},'non_forwarding_action':{}`)
-		for _, p := range strings.Fields(c.yes) {
+		for p := range strings.FieldsSeq(c.yes) {
 			if _, r := tb.Match(ask(p), 0); r == nil {
 				t.Errorf("%s does not match %s", c.match, p)
 			}
 		}
-		for _, p := range strings.Fields(c.no) {
+		for p := range strings.FieldsSeq(c.no) {
 			if _, r := tb.Match(ask(p), 0); r != nil {
 				t.Errorf("%s matches %s", c.match, p)
 			}
@@ -320,7 +324,7 @@ func TestAction(t *testing.T) {
 	if a.Retry.On != OnGatewayError|OnRetriableHeaders|OnGrpcCancelled || a.Retry.NumRetries != 0 || !a.Retry.PreviousHosts || a.Retry.Max != 100*time.Millisecond || len(a.Retry.Headers) != 1 {
 		t.Errorf("%+v", a.Retry)
 	}
-	if len(a.MetadataMatch) != 2 || a.MetadataMatch[0] != (Criterion{Key: "a", Value: "x"}) {
+	if len(a.MetadataMatch) != 2 || a.MetadataMatch[0] != (Criterion{Key: "a", Value: `"x"`}) {
 		t.Errorf("%+v", a.MetadataMatch)
 	}
 	if len(a.Upgrades) != 2 || a.Upgrades[0].Type != "websocket" || !a.Upgrades[0].Enabled || a.Upgrades[1].Connect == nil || !a.InternalRedirect.Follows(303) || a.InternalRedirect.Follows(302) {
@@ -438,8 +442,10 @@ func TestRefused(t *testing.T) {
 
 // FuzzCompile: no configuration panics, and what compiles answers.
 func FuzzCompile(f *testing.F) {
-	for _, s := range []string{`{"virtual_hosts":[{"name":"v","domains":["*"],"routes":[{"match":{"prefix":"/"},"route":{"cluster":"c","prefix_rewrite":"/a"}}]}]}`,
-		`{"virtual_hosts":[{"domains":["*.a","b*"],"routes":[{"match":{"safe_regex":{"regex":"a(b"}},"redirect":{"path_redirect":"x"}}]}]}`, `{"virtual_hosts":[{"matcher":{}}]}`} {
+	for _, s := range []string{
+		`{"virtual_hosts":[{"name":"v","domains":["*"],"routes":[{"match":{"prefix":"/"},"route":{"cluster":"c","prefix_rewrite":"/a"}}]}]}`,
+		`{"virtual_hosts":[{"domains":["*.a","b*"],"routes":[{"match":{"safe_regex":{"regex":"a(b"}},"redirect":{"path_redirect":"x"}}]}]}`, `{"virtual_hosts":[{"matcher":{}}]}`,
+	} {
 		f.Add(s, "/a")
 	}
 	f.Fuzz(func(t *testing.T, text, path string) {
