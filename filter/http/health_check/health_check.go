@@ -18,6 +18,7 @@ import (
 // Filter is one value for all workers.
 type Filter struct {
 	config
+
 	// set at construction
 	node   string // node.cluster: what x-envoy-upstream-healthchecked-cluster says
 	failed func() bool

@@ -192,7 +192,7 @@ func (a *attempt) receiveFailed(err error) error {
 	if a.e.bodyErr != nil {
 		return a.e.bodyErr
 	}
-	if err == io.EOF { //nolint:errorlint // never wrapped
+	if err == io.EOF {
 		return http1.ErrNoResponse
 	}
 	return err
@@ -222,7 +222,7 @@ func (a *attempt) Next(wait bool) ([]byte, error) {
 		}
 		return p, nil
 	}
-	if err == io.EOF { //nolint:errorlint // never wrapped
+	if err == io.EOF {
 		s.Response.Trailer, a.response.Trailer = a.response.Trailer, s.Response.Trailer
 		a.finish()
 	} else if err != nil {
@@ -251,7 +251,7 @@ func (a *attempt) broken(err error) error {
 	e := a.e
 	a.meter()
 	e.r.stats.RqResetAfterStarted.Inc()
-	if err == filter.LimitRoute.Cause() { //nolint:errorlint // never wrapped
+	if err == filter.LimitRoute.Cause() {
 		e.cluster.Stats.RqTimeout.Inc()
 		a.host.Stats.RqTimeout.Add(1)
 	}

@@ -18,8 +18,10 @@ type settings struct {
 
 // parse reads p. It is pure.
 func parse(p *routerv3.Router) (settings, error) {
-	s := settings{dynamicStats: true, suppress: p.GetSuppressEnvoyHeaders(), strict: p.GetStrictCheckHeaders(),
-		respectExpected: p.GetRespectExpectedRqTimeout(), quietGRPC: p.GetSuppressGrpcRequestFailureCodeStats()}
+	s := settings{
+		dynamicStats: true, suppress: p.GetSuppressEnvoyHeaders(), strict: p.GetStrictCheckHeaders(),
+		respectExpected: p.GetRespectExpectedRqTimeout(), quietGRPC: p.GetSuppressGrpcRequestFailureCodeStats(),
+	}
 	if p.GetDynamicStats() != nil {
 		s.dynamicStats = p.GetDynamicStats().GetValue()
 	}

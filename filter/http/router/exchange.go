@@ -15,6 +15,7 @@ import (
 // exchange is the state of one stream in the router. It is pooled with the stream.
 type exchange struct {
 	state
+
 	retry   retries
 	tape    tape
 	cookies []string // set-cookie values of the hash policy
@@ -114,7 +115,7 @@ func (e *exchange) fatal(err error) bool {
 	if e.s.Worker.Current().Err() != nil || e.bodyErr != nil {
 		return true
 	}
-	t, ok := err.(*filter.Timeout) //nolint:errorlint // causes are never wrapped
+	t, ok := err.(*filter.Timeout)
 	return ok && t != filter.LimitTry.Cause() && t != filter.LimitTryIdle.Cause()
 }
 

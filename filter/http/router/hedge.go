@@ -17,7 +17,7 @@ func (e *exchange) hedge() (*attempt, error) {
 		if err == nil {
 			return best, best.err
 		}
-		if err != filter.LimitTry.Cause() { //nolint:errorlint // causes are never wrapped
+		if err != filter.LimitTry.Cause() {
 			return a, err
 		}
 		e.tryTimedOut(a, err)

@@ -16,6 +16,7 @@ import (
 // shadow is a copy of a request on its way to another cluster. It outlives its stream, and nobody waits for it.
 type shadow struct {
 	stream.Stream
+
 	cluster *cluster.Cluster
 	body    stream.Bytes
 	times   times
@@ -51,7 +52,7 @@ func (e *exchange) shadow(m *route.Mirror, body []byte) {
 	}
 	s := e.s
 	h := &shadow{cluster: c, times: e.times}
-	h.Stream.Reset(s.Worker, s.Conn.Info)
+	h.Reset(s.Worker, s.Conn.Info)
 	q := &h.Request
 	q.Method, q.Path, q.Scheme = strings.Clone(s.Request.Method), strings.Clone(s.Request.Path), strings.Clone(s.Request.Scheme)
 	q.Authority = shadowHost(s.Request.Authority, m)
@@ -113,7 +114,7 @@ func (h *shadow) run(w *fiber.Worker) {
 	h.charge()
 	for b := h.reply.Body; b != nil; {
 		if _, err := b.Next(true); err != nil {
-			ok = err == io.EOF //nolint:errorlint // never wrapped
+			ok = err == io.EOF
 			return
 		}
 	}

@@ -3,6 +3,7 @@ package router
 import (
 	"errors"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -165,7 +166,7 @@ func (e *exchange) renew(last error) {
 }
 
 func isTryTimeout(err error) bool {
-	return err == filter.LimitTry.Cause() || err == filter.LimitTryIdle.Cause() //nolint:errorlint // causes are never wrapped
+	return err == filter.LimitTry.Cause() || err == filter.LimitTryIdle.Cause()
 }
 
 // would says whether the policy wants another attempt after this outcome.
@@ -191,7 +192,7 @@ func (e *exchange) would(a *attempt, err error) bool {
 // tryTimedOut counts a per-try timeout.
 func (e *exchange) tryTimedOut(a *attempt, err error) {
 	st := e.cluster.Stats
-	if err == filter.LimitTry.Cause() { //nolint:errorlint // causes are never wrapped
+	if err == filter.LimitTry.Cause() {
 		st.RqPerTryTimeout.Inc()
 	} else {
 		st.RqPerTryIdleTimeout.Inc()
@@ -222,12 +223,7 @@ func (p *retries) listed(status int) bool {
 	if p.policy.RetriableStatus(status) {
 		return true
 	}
-	for _, c := range p.codes {
-		if c == status {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(p.codes, status)
 }
 
 func (p *retries) marked(r *stream.Response) bool {
@@ -334,8 +330,10 @@ func (e *exchange) balance(retrying bool) lb.Request {
 		e.hashed = true
 		e.hash, e.hasHash, e.cookies = e.action.Hash(&e.s.Stream, e.cookies)
 	}
-	q := lb.Request{Random: draw(), Hash: e.hash, HasHash: e.hasHash, Match: e.action.MetadataMatch,
-		Destination: e.cluster.Destination(&e.s.Info, &e.s.Request.Header)}
+	q := lb.Request{
+		Random: draw(), Hash: e.hash, HasHash: e.hasHash, Match: e.action.MetadataMatch,
+		Destination: e.cluster.Destination(&e.s.Info, &e.s.Request.Header),
+	}
 	if n := e.retry.policy.PreviousPriors; retrying && n > 0 {
 		tried := e.retry.tried
 		for _, h := range tried[:len(tried)/n*n] {

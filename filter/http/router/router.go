@@ -20,6 +20,7 @@ import (
 type Router struct {
 	// set at construction
 	settings
+
 	clusters *cluster.Manager
 	runtime  *runtime.Loader
 	stats    *routerStats
@@ -37,8 +38,10 @@ func New(p *routerv3.Router, env filter.Env) (any, error) {
 	if err != nil {
 		return nil, upstreamLogError(err)
 	}
-	return &Router{settings: s, clusters: env.Clusters, runtime: env.Runtime, stats: stats.New[routerStats](env.Scope),
-		slot: filter.NewSlot[exchange](env), logs: logs}, nil
+	return &Router{
+		settings: s, clusters: env.Clusters, runtime: env.Runtime, stats: stats.New[routerStats](env.Scope),
+		slot: filter.NewSlot[exchange](env), logs: logs,
+	}, nil
 }
 
 // Serve finds a response.

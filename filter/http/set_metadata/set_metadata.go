@@ -6,6 +6,7 @@ package setmetadata
 
 import (
 	"maps"
+	"slices"
 
 	setmetadatav3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/set_metadata/v3"
 
@@ -77,7 +78,7 @@ func join(old, value any) any {
 		}
 	case []any:
 		if o, ok := old.([]any); ok {
-			return append(o[:len(o):len(o)], v...)
+			return append(slices.Clip(o), v...)
 		}
 	}
 	return value

@@ -25,12 +25,16 @@ func TestDetect(t *testing.T) {
 		want   filter.Detected
 	}{
 		{"found", &customv3.CustomHeaderConfig{HeaderName: "X-Real"}, "5.6.7.8", filter.Detected{Address: netip.MustParseAddr("5.6.7.8"), SkipXFFAppend: true}},
-		{"trusted", &customv3.CustomHeaderConfig{HeaderName: "x-real", AllowExtensionToSetAddressAsTrusted: true}, "::1",
-			filter.Detected{Address: netip.MustParseAddr("::1"), Trusted: true, SkipXFFAppend: true}},
+		{
+			"trusted", &customv3.CustomHeaderConfig{HeaderName: "x-real", AllowExtensionToSetAddressAsTrusted: true}, "::1",
+			filter.Detected{Address: netip.MustParseAddr("::1"), Trusted: true, SkipXFFAppend: true},
+		},
 		{"absent", &customv3.CustomHeaderConfig{HeaderName: "x-real"}, "", filter.Detected{SkipXFFAppend: true}},
 		{"refused", &customv3.CustomHeaderConfig{HeaderName: "x-real", RejectWithStatus: reject(401)}, "bad", filter.Detected{Reject: 401, SkipXFFAppend: true}},
-		{"refused with a status that is no error", &customv3.CustomHeaderConfig{HeaderName: "x-real", RejectWithStatus: reject(200)}, "",
-			filter.Detected{Reject: 403, SkipXFFAppend: true}},
+		{
+			"refused with a status that is no error", &customv3.CustomHeaderConfig{HeaderName: "x-real", RejectWithStatus: reject(200)}, "",
+			filter.Detected{Reject: 403, SkipXFFAppend: true},
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d, err := New(c.config, filter.Env{})

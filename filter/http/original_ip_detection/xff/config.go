@@ -21,7 +21,7 @@ func parse(p *xffv3.XffConfig) (settings, error) {
 		s.skipAppend = p.GetSkipXffAppend().GetValue()
 	}
 	if p.GetXffTrustedCidrs() != nil && s.hops > 0 {
-		return s, errors.New("Cannot set both xff_num_trusted_hops and xff_trusted_cidrs") //nolint // Envoy's words
+		return s, errors.New("Cannot set both xff_num_trusted_hops and xff_trusted_cidrs")
 	}
 	for i, c := range p.GetXffTrustedCidrs().GetCidrs() {
 		a, err := netip.ParseAddr(c.GetAddressPrefix())
