@@ -19,6 +19,7 @@ import (
 // config is what a stream looks up once, at its beginning. It is immutable.
 type config struct {
 	settings
+
 	http1     http1.Options
 	chain     *filter.Chain
 	table     *route.Table
@@ -79,7 +80,7 @@ func (c *config) buildChains(env filter.Env) error {
 		}
 		for _, have := range c.byUpgrade {
 			if have.name == o.name {
-				return fmt.Errorf("Error: multiple upgrade configs with the same name: '%s'", u.GetUpgradeType()) //nolint // Envoy's words
+				return fmt.Errorf("Error: multiple upgrade configs with the same name: '%s'", u.GetUpgradeType())
 			}
 		}
 		c.byUpgrade = append(c.byUpgrade, o)

@@ -99,8 +99,10 @@ type codecSettings struct {
 
 // parse reads p. It is pure.
 func parse(p *hcmv3.HttpConnectionManager) (*settings, error) {
-	s := &settings{statPrefix: p.GetStatPrefix(), filters: p.GetHttpFilters(), upgrades: p.GetUpgradeConfigs(), logs: p.GetAccessLog(),
-		replies: p.GetLocalReplyConfig(), detection: p.GetOriginalIpDetectionExtensions(), mutations: p.GetEarlyHeaderMutationExtensions()}
+	s := &settings{
+		statPrefix: p.GetStatPrefix(), filters: p.GetHttpFilters(), upgrades: p.GetUpgradeConfigs(), logs: p.GetAccessLog(),
+		replies: p.GetLocalReplyConfig(), detection: p.GetOriginalIpDetectionExtensions(), mutations: p.GetEarlyHeaderMutationExtensions(),
+	}
 	if err := refuse(p); err != nil {
 		return nil, err
 	}
@@ -151,8 +153,8 @@ func (s *settings) timeouts(p *hcmv3.HttpConnectionManager) {
 	s.headersTimeout = duration(p.GetRequestHeadersTimeout(), 0)
 	s.maxStreamDuration = duration(p.GetCommonHttpProtocolOptions().GetMaxStreamDuration(), 0)
 	o := p.GetAccessLogOptions()
-	s.logFlush = duration(o.GetAccessLogFlushInterval(), duration(p.GetAccessLogFlushInterval(), 0)) //nolint:staticcheck // the older field
-	s.logNewRequest = o.GetFlushAccessLogOnNewRequest() || p.GetFlushAccessLogOnNewRequest()         //nolint:staticcheck // the older field
+	s.logFlush = duration(o.GetAccessLogFlushInterval(), duration(p.GetAccessLogFlushInterval(), 0))
+	s.logNewRequest = o.GetFlushAccessLogOnNewRequest() || p.GetFlushAccessLogOnNewRequest()
 	s.logTunnel = o.GetFlushLogOnTunnelSuccessfullyEstablished()
 }
 
@@ -171,8 +173,10 @@ func parseConnection(p *hcmv3.HttpConnectionManager) connectionSettings {
 }
 
 func parseResponse(p *hcmv3.HttpConnectionManager) responseSettings {
-	r := responseSettings{serverName: p.GetServerName(), server: p.GetServerHeaderTransformation(),
-		alwaysSetID: p.GetAlwaysSetRequestIdInResponse()}
+	r := responseSettings{
+		serverName: p.GetServerName(), server: p.GetServerHeaderTransformation(),
+		alwaysSetID: p.GetAlwaysSetRequestIdInResponse(),
+	}
 	if r.serverName == "" {
 		r.serverName = "envoy"
 	}
@@ -181,8 +185,10 @@ func parseResponse(p *hcmv3.HttpConnectionManager) responseSettings {
 
 func parseCodec(p *hcmv3.HttpConnectionManager) codecSettings {
 	c := p.GetCommonHttpProtocolOptions()
-	return codecSettings{http1: p.GetHttpProtocolOptions(), maxKB: number(p.GetMaxRequestHeadersKb(), 60), maxHeaders: number(c.GetMaxHeadersCount(), 100),
-		underscores: c.GetHeadersWithUnderscoresAction()}
+	return codecSettings{
+		http1: p.GetHttpProtocolOptions(), maxKB: number(p.GetMaxRequestHeadersKb(), 60), maxHeaders: number(c.GetMaxHeadersCount(), 100),
+		underscores: c.GetHeadersWithUnderscoresAction(),
+	}
 }
 
 func (s *settings) parseRequest(p *hcmv3.HttpConnectionManager) error {
@@ -206,7 +212,7 @@ func (s *settings) parseRequest(p *hcmv3.HttpConnectionManager) error {
 		r.internalRanges = append(r.internalRanges, x)
 	}
 	if r.stripMatchingPort && r.stripAnyPort {
-		return errors.New("Error: Only one of `strip_matching_host_port` or `strip_any_host_port` can be set.") //nolint // Envoy's words
+		return errors.New("Error: Only one of `strip_matching_host_port` or `strip_any_host_port` can be set.")
 	}
 	if len(s.detection) > 0 && (r.useRemoteAddress || r.trustedHops > 0) {
 		return errors.New("original_ip_detection_extensions: original IP detection extensions and use_remote_address or xff_num_trusted_hops may not be mixed")

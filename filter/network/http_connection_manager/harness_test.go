@@ -87,7 +87,8 @@ func newHouse(t *testing.T, engine func(int) (*fiber.Worker, error), config, ups
 
 func parse(t *testing.T, text string, into interface {
 	protojsonMessage
-}) {
+},
+) {
 	t.Helper()
 	js, err := yaml.YAMLToJSON([]byte(text))
 	if err == nil {

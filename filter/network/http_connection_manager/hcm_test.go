@@ -31,31 +31,55 @@ func plain(s string) string { return varying.ReplaceAllString(s, "") }
 
 func TestAnswers(t *testing.T) {
 	for _, c := range []struct{ name, extra, request, want string }{
-		{"direct response", "", "GET /direct HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
-			"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-type: text/plain\r\nserver: envoy\r\nconnection: close\r\n\r\nhello"},
-		{"redirect", "", "GET /moved HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
-			"HTTP/1.1 301 Moved Permanently\r\nlocation: http://a/there\r\nserver: envoy\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"},
-		{"HEAD has no body", "", "HEAD /direct HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
-			"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-type: text/plain\r\nserver: envoy\r\nconnection: close\r\n\r\n"},
-		{"nonsense", "delayed_close_timeout: 0.01s", "BAD\r\n\r\n",
-			"HTTP/1.1 400 Bad Request\r\ncontent-length: 11\r\ncontent-type: text/plain\r\nserver: envoy\r\nconnection: close\r\n\r\nBad Request"},
-		{"no host", "", "GET / HTTP/1.1\r\nconnection: close\r\n\r\n",
-			"HTTP/1.1 400 Bad Request\r\nserver: envoy\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"},
-		{"a fragment in the path", "", "GET /a#b HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
-			"HTTP/1.1 400 Bad Request\r\nserver: envoy\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"},
-		{"server name", "server_name: me", "GET /direct HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
-			"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-type: text/plain\r\nserver: me\r\nconnection: close\r\n\r\nhello"},
-		{"one request per connection", "common_http_protocol_options: {max_requests_per_connection: 1}", "GET /direct HTTP/1.1\r\nhost: a\r\n\r\n",
-			"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-type: text/plain\r\nserver: envoy\r\nconnection: close\r\n\r\nhello"},
-		{"gRPC gets a gRPC reply", "", "POST /direct HTTP/1.1\r\nhost: a\r\ncontent-type: application/grpc\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
-			"HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\ngrpc-status: 2\r\ngrpc-message: hello\r\nserver: envoy\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"},
-		{"normalised path", "normalize_path: true", "GET /x/../direct HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
-			"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-type: text/plain\r\nserver: envoy\r\nconnection: close\r\n\r\nhello"},
-		{"escaped slash redirected", "path_with_escaped_slashes_action: UNESCAPE_AND_REDIRECT", "GET /a%2Fb HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
-			"HTTP/1.1 307 Temporary Redirect\r\nlocation: /a/b\r\nserver: envoy\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"},
-		{"pipelined", "", "GET /direct HTTP/1.1\r\nhost: a\r\n\r\nGET /direct HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
+		{
+			"direct response", "", "GET /direct HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
+			"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-type: text/plain\r\nserver: envoy\r\nconnection: close\r\n\r\nhello",
+		},
+		{
+			"redirect", "", "GET /moved HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
+			"HTTP/1.1 301 Moved Permanently\r\nlocation: http://a/there\r\nserver: envoy\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
+		},
+		{
+			"HEAD has no body", "", "HEAD /direct HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
+			"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-type: text/plain\r\nserver: envoy\r\nconnection: close\r\n\r\n",
+		},
+		{
+			"nonsense", "delayed_close_timeout: 0.01s", "BAD\r\n\r\n",
+			"HTTP/1.1 400 Bad Request\r\ncontent-length: 11\r\ncontent-type: text/plain\r\nserver: envoy\r\nconnection: close\r\n\r\nBad Request",
+		},
+		{
+			"no host", "", "GET / HTTP/1.1\r\nconnection: close\r\n\r\n",
+			"HTTP/1.1 400 Bad Request\r\nserver: envoy\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
+		},
+		{
+			"a fragment in the path", "", "GET /a#b HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
+			"HTTP/1.1 400 Bad Request\r\nserver: envoy\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
+		},
+		{
+			"server name", "server_name: me", "GET /direct HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
+			"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-type: text/plain\r\nserver: me\r\nconnection: close\r\n\r\nhello",
+		},
+		{
+			"one request per connection", "common_http_protocol_options: {max_requests_per_connection: 1}", "GET /direct HTTP/1.1\r\nhost: a\r\n\r\n",
+			"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-type: text/plain\r\nserver: envoy\r\nconnection: close\r\n\r\nhello",
+		},
+		{
+			"gRPC gets a gRPC reply", "", "POST /direct HTTP/1.1\r\nhost: a\r\ncontent-type: application/grpc\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+			"HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\ngrpc-status: 2\r\ngrpc-message: hello\r\nserver: envoy\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
+		},
+		{
+			"normalised path", "normalize_path: true", "GET /x/../direct HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
+			"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-type: text/plain\r\nserver: envoy\r\nconnection: close\r\n\r\nhello",
+		},
+		{
+			"escaped slash redirected", "path_with_escaped_slashes_action: UNESCAPE_AND_REDIRECT", "GET /a%2Fb HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
+			"HTTP/1.1 307 Temporary Redirect\r\nlocation: /a/b\r\nserver: envoy\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
+		},
+		{
+			"pipelined", "", "GET /direct HTTP/1.1\r\nhost: a\r\n\r\nGET /direct HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
 			"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-type: text/plain\r\nserver: envoy\r\n\r\nhello" +
-				"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-type: text/plain\r\nserver: envoy\r\nconnection: close\r\n\r\nhello"},
+				"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-type: text/plain\r\nserver: envoy\r\nconnection: close\r\n\r\nhello",
+		},
 	} {
 		for engine, make := range engines {
 			t.Run(c.name+"/"+engine, func(t *testing.T) {
@@ -75,33 +99,45 @@ func TestUpstream(t *testing.T) {
 		name, request, want string
 		script              func(n int, head string) string
 	}{
-		{"answers", "GET /x HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n", "HTTP/1.1 200 OK",
-			func(int, string) string { return ok }},
-		{"is told", "GET /x HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n", "x-seen: yes",
+		{
+			"answers", "GET /x HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n", "HTTP/1.1 200 OK",
+			func(int, string) string { return ok },
+		},
+		{
+			"is told", "GET /x HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n", "x-seen: yes",
 			func(_ int, head string) string {
 				if strings.Contains(head, "x-envoy-expected-rq-timeout-ms: 15000") && strings.Contains(head, "x-forwarded-proto: http\r\n") {
 					return "HTTP/1.1 200 OK\r\nx-seen: yes\r\ncontent-length: 0\r\n\r\n"
 				}
 				return ok
-			}},
-		{"is asked again", "GET /retry HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n", "HTTP/1.1 200 OK",
+			},
+		},
+		{
+			"is asked again", "GET /retry HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n", "HTTP/1.1 200 OK",
 			func(n int, _ string) string {
 				if n == 0 {
 					return "HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n"
 				}
 				return ok
-			}},
-		{"hangs up", "GET /x HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n", "reset reason: connection termination",
-			func(int, string) string { return "" }},
-		{"talks nonsense", "GET /x HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n", "HTTP/1.1 502 Bad Gateway",
-			func(int, string) string { return "nonsense\r\n\r\n" }},
-		{"gets a body", "POST /x HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\nconnection: close\r\n\r\nabc", "HTTP/1.1 200 OK",
+			},
+		},
+		{
+			"hangs up", "GET /x HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n", "reset reason: connection termination",
+			func(int, string) string { return "" },
+		},
+		{
+			"talks nonsense", "GET /x HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n", "HTTP/1.1 502 Bad Gateway",
+			func(int, string) string { return "nonsense\r\n\r\n" },
+		},
+		{
+			"gets a body", "POST /x HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\nconnection: close\r\n\r\nabc", "HTTP/1.1 200 OK",
 			func(_ int, head string) string {
 				if strings.HasSuffix(head, "abc") {
 					return ok
 				}
 				return "HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n"
-			}},
+			},
+		},
 	} {
 		for engine, make := range engines {
 			t.Run(c.name+"/"+engine, func(t *testing.T) {

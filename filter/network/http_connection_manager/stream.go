@@ -14,6 +14,7 @@ import (
 // exchange is a stream with what the connection manager keeps of it. It is pooled by its worker.
 type exchange struct {
 	filter.Stream
+
 	m        *Manager
 	d        *conn
 	cfg      *config

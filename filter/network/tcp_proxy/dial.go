@@ -55,7 +55,7 @@ func (s *session) attempts() (*pool.TCP, outcome) {
 			s.flag(stream.UpstreamOverflow)
 			return nil, noResources
 		}
-		if tried >= s.p.config.attempts {
+		if tried >= s.p.attempts {
 			cl.Stats.CxConnectAttempts.Inc()
 			s.flag(stream.UpstreamRetryLimitExceeded)
 			return nil, connectFailed

@@ -135,9 +135,8 @@ func (h *half) finish() {
 
 // broken ends the session when one side was reset: the other one is reset too.
 func (s *session) broken(h *half, err error) {
-	var w errWrite
 	fromDown := h == &s.toUp
-	if errors.As(err, &w) {
+	if _, ok := errors.AsType[errWrite](err); ok {
 		fromDown = !fromDown
 	}
 	if fromDown {

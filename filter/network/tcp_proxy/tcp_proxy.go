@@ -50,6 +50,7 @@ type proxyStats struct {
 // proxy is the terminal network filter.
 type proxy struct {
 	*config
+
 	clusters *cluster.Manager
 	loggers  filter.Loggers
 	drain    *drain.Drain

@@ -96,8 +96,9 @@ func (r *rig) cluster(name, extra string, addresses ...string) {
 // downstream is a connection that the filter has.
 type downstream struct {
 	fiber.Conn // the client's end
-	server     *filter.Conn
-	ended      int
+
+	server *filter.Conn
+	ended  int
 }
 
 func (r *rig) build(text string) (filter.Terminal, error) {
@@ -368,10 +369,10 @@ func TestTimeouts(t *testing.T) {
 func TestActivityMovesTheIdleTimeout(t *testing.T) {
 	each(t, func(r *rig) {
 		r.cluster("c", "", r.upstream(echo))
-		d := r.open("cluster: c", stream.FilterState{IdleState: uint64(60)})
+		d := r.open("cluster: c", stream.FilterState{IdleState: uint64(400)})
 		for range 4 {
 			r.says(d, "x")
-			_ = r.w.Sleep(25 * time.Millisecond)
+			_ = r.w.Sleep(150 * time.Millisecond)
 		}
 		if d.ended != 0 {
 			t.Error("it was not idle")
