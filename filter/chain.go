@@ -1,6 +1,9 @@
 package filter
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Chain is a compiled filter chain: each hook's list holds only those that implement it.
 type Chain struct {
@@ -62,8 +65,8 @@ func Compile(filters []Named, slots int) (*Chain, error) {
 			c.terminal = h
 		}
 	}
-	for i := len(filters) - 1; i >= 0; i-- {
-		if h, ok := filters[i].Filter.(ResponseHook); ok {
+	for i, f := range slices.Backward(filters) {
+		if h, ok := f.Filter.(ResponseHook); ok {
 			c.responses = append(c.responses, hook[ResponseHook]{h, 1 << i})
 		}
 	}

@@ -13,8 +13,8 @@ func (e *Extensions) Disable(name string) bool {
 	}
 	disabled := false
 	tables := reflect.ValueOf(e).Elem()
-	for i := range tables.NumField() {
-		if t, ok := tables.Field(i).Addr().Interface().(interface{ Disable(string) bool }); ok && t.Disable(name) {
+	for _, field := range tables.Fields() {
+		if t, ok := reflect.TypeAssert[interface{ Disable(string) bool }](field.Addr()); ok && t.Disable(name) {
 			disabled = true
 		}
 	}

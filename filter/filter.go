@@ -49,6 +49,7 @@ type Node struct {
 // Env is the place that a factory builds for.
 type Env struct {
 	*Process
+
 	// Listener is what the filter is a part of.
 	Listener *Listener
 	// Scope is where an HTTP filter counts: http.<stat_prefix>. of its connection manager.

@@ -31,6 +31,7 @@ type InterimHook interface {
 // Stream is one request and its response as HTTP filters see them. It is pooled by its worker.
 type Stream struct {
 	stream.Stream
+
 	Conn  *Conn
 	Chain *Chain
 	// Table is the route configuration of this stream.
@@ -88,7 +89,7 @@ type Setup struct {
 
 // Begin makes s, whose request has been read, ready to be served by the current fiber.
 func (s *Stream) Begin(p *Setup) {
-	s.Stream.Reset(p.Conn.Worker, p.Conn.Info)
+	s.Reset(p.Conn.Worker, p.Conn.Info)
 	s.Conn, s.Chain, s.Table, s.Route, s.Draw, s.Idle, s.interim = p.Conn, p.Chain, p.Table, nil, p.Draw, p.Idle, p.Interim
 	s.TryIdle = 0
 	s.Upgrade, s.Tunnel, s.Restart, s.Redirects, s.Close = "", nil, false, 0, false

@@ -164,8 +164,10 @@ func newMetadataFilter(p *accesslogv3.MetadataFilter) (LogFilter, error) {
 	if err != nil {
 		return nil, fmt.Errorf("metadata_filter.matcher.%w", err)
 	}
-	there, err := match.CompileMetadata(&matcherv3.MetadataMatcher{Filter: m.GetFilter(), Path: m.GetPath(),
-		Value: &matcherv3.ValueMatcher{MatchPattern: &matcherv3.ValueMatcher_PresentMatch{PresentMatch: true}}})
+	there, err := match.CompileMetadata(&matcherv3.MetadataMatcher{
+		Filter: m.GetFilter(), Path: m.GetPath(),
+		Value: &matcherv3.ValueMatcher{MatchPattern: &matcherv3.ValueMatcher_PresentMatch{PresentMatch: true}},
+	})
 	return KeepFunc(func(s *stream.Stream) bool {
 		if !there.Match(s.Info.Metadata) {
 			return absent

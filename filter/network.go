@@ -8,6 +8,7 @@ import (
 // Accepted is a connection between its accept and its filter chain.
 type Accepted struct {
 	fiber.Conn
+
 	Worker *fiber.Worker
 	Info   *stream.Conn
 	// TransportProtocol is what an inspector found: "tls", "raw_buffer" or empty.
@@ -38,6 +39,7 @@ type ListenerFilter interface{ OnAccept(a *Accepted) Status }
 // Conn is a downstream connection as network filters see it.
 type Conn struct {
 	fiber.Conn
+
 	Worker *fiber.Worker
 	Info   *stream.Conn
 	// Stream is what is known of the connection as a whole, for access logs; nil unless somebody logs it. Record makes it.

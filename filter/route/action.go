@@ -1,6 +1,7 @@
 package route
 
 import (
+	"slices"
 	"time"
 
 	"github.com/outrigger-proxy/outrigger/internal/match"
@@ -128,12 +129,7 @@ type InternalRedirect struct {
 
 // Follows says whether a status is one that is followed.
 func (p *InternalRedirect) Follows(status int) bool {
-	for _, c := range p.Codes {
-		if c == status {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(p.Codes, status)
 }
 
 // Allows says whether the predicates let a redirect go to the route of this name.
@@ -147,12 +143,7 @@ func (p *InternalRedirect) Allows(name string) bool {
 }
 
 func contains(list []string, s string) bool {
-	for _, v := range list {
-		if v == s {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(list, s)
 }
 
 // Cors is the legacy CorsPolicy of a route or a virtual host.

@@ -46,8 +46,10 @@ func compile(c *routev3.RouteConfiguration, env *Env) (*Table, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Table{Name: c.GetName(), hosts: newHosts(), vhostHeader: strings.ToLower(c.GetVhostHeader()),
-		ignorePort: c.GetIgnorePortInHostMatching(), ignoreParameters: c.GetIgnorePathParametersInPathMatching()}
+	t := &Table{
+		Name: c.GetName(), hosts: newHosts(), vhostHeader: strings.ToLower(c.GetVhostHeader()),
+		ignorePort: c.GetIgnorePortInHostMatching(), ignoreParameters: c.GetIgnorePathParametersInPathMatching(),
+	}
 	for _, h := range c.GetInternalOnlyHeaders() {
 		t.InternalOnlyHeaders = append(t.InternalOnlyHeaders, strings.ToLower(h))
 	}
@@ -101,6 +103,7 @@ func newCompiler(c *routev3.RouteConfiguration, env *Env) (*compiler, error) {
 // host is what the routes of one virtual host share while they are compiled.
 type host struct {
 	*compiler
+
 	vh      *VirtualHost
 	p       *routev3.VirtualHost
 	levels  []level // of the virtual host and the table
@@ -112,8 +115,10 @@ func (t *compiler) virtualHost(p *routev3.VirtualHost) (*VirtualHost, error) {
 	if err := refuseVirtualHost(p); err != nil {
 		return nil, err
 	}
-	v := &VirtualHost{Name: p.GetName(), requireTLS: p.GetRequireTls(), IncludeRequestAttemptCount: p.GetIncludeRequestAttemptCount(),
-		IncludeAttemptCountInResponse: p.GetIncludeAttemptCountInResponse(), IncludeIsTimeoutRetryHeader: p.GetIncludeIsTimeoutRetryHeader()}
+	v := &VirtualHost{
+		Name: p.GetName(), requireTLS: p.GetRequireTls(), IncludeRequestAttemptCount: p.GetIncludeRequestAttemptCount(),
+		IncludeAttemptCountInResponse: p.GetIncludeAttemptCountInResponse(), IncludeIsTimeoutRetryHeader: p.GetIncludeIsTimeoutRetryHeader(),
+	}
 	v.toTLS = &Route{VirtualHost: v, RequestBufferLimit: Unset, Redirect: &Redirect{Status: 301, tls: true}}
 	h := &host{compiler: t, vh: v, p: p}
 	l, err := compileLevel(p)
@@ -246,10 +251,13 @@ func (h *host) routeFields(p *routev3.Route, r *Route) (err error) {
 	return err
 }
 
-func bufferLimit(p interface {
+// bufferLimited is a route or a virtual host.
+type bufferLimited interface {
 	GetPerRequestBufferLimitBytes() *wrapperspb.UInt32Value
 	GetRequestBodyBufferLimit() *wrapperspb.UInt64Value
-}) (int64, error) {
+}
+
+func bufferLimit(p bufferLimited) (int64, error) {
 	old, limit := p.GetPerRequestBufferLimitBytes(), p.GetRequestBodyBufferLimit()
 	switch {
 	case old != nil && limit != nil:
@@ -349,8 +357,7 @@ func (t *compiler) filterConfig(name string, a *anypb.Any) (f filterConfig, skip
 		return f, optional, optionalError(optional, &extension.NotFound{Name: name, URL: a.GetTypeUrl()})
 	}
 	f.config, err = t.env.FilterConfig(name, a)
-	var absent *extension.NotFound
-	if errors.As(err, &absent) {
+	if _, ok := errors.AsType[*extension.NotFound](err); ok {
 		return f, optional, optionalError(optional, err)
 	}
 	return f, false, err

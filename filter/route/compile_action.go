@@ -31,8 +31,10 @@ var notFoundCode = map[routev3.RouteAction_ClusterNotFoundResponseCode]int{
 
 // action compiles what sends r to a cluster; weights come later, when r is complete.
 func (h *host) action(p *routev3.RouteAction, r *Route) (err error) {
-	a := &Action{ClusterNotFoundCode: notFoundCode[p.GetClusterNotFoundResponseCode()], High: p.GetPriority() == corev3.RoutingPriority_HIGH,
-		IncludeVhRateLimits: p.GetIncludeVhRateLimits().GetValue()}
+	a := &Action{
+		ClusterNotFoundCode: notFoundCode[p.GetClusterNotFoundResponseCode()], High: p.GetPriority() == corev3.RoutingPriority_HIGH,
+		IncludeVhRateLimits: p.GetIncludeVhRateLimits().GetValue(),
+	}
 	r.Action = a
 	if err := h.cluster(p, a); err != nil {
 		return err
@@ -193,9 +195,11 @@ func compileUpgrades(list []*routev3.RouteAction_UpgradeConfig) ([]Upgrade, erro
 func (t *compiler) compileMirrors(list []*routev3.RouteAction_RequestMirrorPolicy) ([]Mirror, error) {
 	var all []Mirror
 	for i, p := range list {
-		m := Mirror{Cluster: p.GetCluster(), ClusterHeader: strings.ToLower(p.GetClusterHeader()), HostRewrite: p.GetHostRewriteLiteral(),
+		m := Mirror{
+			Cluster: p.GetCluster(), ClusterHeader: strings.ToLower(p.GetClusterHeader()), HostRewrite: p.GetHostRewriteLiteral(),
 			NoShadowSuffix: p.GetDisableShadowHostSuffixAppend(), TraceSampled: p.GetTraceSampled() == nil || p.GetTraceSampled().GetValue(),
-			TraceSampledSet: p.GetTraceSampled() != nil, runtime: t.env.Runtime, fraction: runtime.CompileFraction(p.GetRuntimeFraction(), 100)}
+			TraceSampledSet: p.GetTraceSampled() != nil, runtime: t.env.Runtime, fraction: runtime.CompileFraction(p.GetRuntimeFraction(), 100),
+		}
 		if (m.Cluster == "") == (m.ClusterHeader == "") {
 			return nil, fmt.Errorf("request_mirror_policies[%d]: exactly one of cluster and cluster_header must be specified", i)
 		}
@@ -218,10 +222,12 @@ func compileCors(p *routev3.CorsPolicy) (*Cors, error) {
 	if p == nil {
 		return nil, nil
 	}
-	c := &Cors{AllowMethods: p.GetAllowMethods(), AllowHeaders: p.GetAllowHeaders(), ExposeHeaders: p.GetExposeHeaders(), MaxAge: p.GetMaxAge(),
+	c := &Cors{
+		AllowMethods: p.GetAllowMethods(), AllowHeaders: p.GetAllowHeaders(), ExposeHeaders: p.GetExposeHeaders(), MaxAge: p.GetMaxAge(),
 		AllowCredentials: p.GetAllowCredentials().GetValue(), AllowPrivateNetwork: p.GetAllowPrivateNetworkAccess().GetValue(),
 		ForwardNotMatchingPreflights: p.GetForwardNotMatchingPreflights() == nil || p.GetForwardNotMatchingPreflights().GetValue(),
-		Enabled:                      runtime.CompileFraction(p.GetFilterEnabled(), 100), Shadow: runtime.CompileFraction(p.GetShadowEnabled(), 0)}
+		Enabled:                      runtime.CompileFraction(p.GetFilterEnabled(), 100), Shadow: runtime.CompileFraction(p.GetShadowEnabled(), 0),
+	}
 	var err error
 	if c.AllowOrigin, err = match.CompileStrings(p.GetAllowOriginStringMatch()); err != nil {
 		return nil, fmt.Errorf("cors.allow_origin_string_match%w", err)
@@ -295,8 +301,10 @@ func compileTracing(p *routev3.Tracing) (*Tracing, error) {
 	if p == nil {
 		return nil, nil
 	}
-	t := &Tracing{Client: runtime.Fraction{Numerator: 100, Denominator: 100}, Random: runtime.Fraction{Numerator: 100, Denominator: 100},
-		Overall: runtime.Fraction{Numerator: 100, Denominator: 100}, CustomTags: p.GetCustomTags()}
+	t := &Tracing{
+		Client: runtime.Fraction{Numerator: 100, Denominator: 100}, Random: runtime.Fraction{Numerator: 100, Denominator: 100},
+		Overall: runtime.Fraction{Numerator: 100, Denominator: 100}, CustomTags: p.GetCustomTags(),
+	}
 	if f := p.GetClientSampling(); f != nil {
 		t.Client = runtime.CompileFractionalPercent(f)
 	}

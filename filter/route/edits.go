@@ -52,6 +52,7 @@ func (r *Route) FinalizeResponse(s *stream.Stream) {
 // its host leaves no trace in other headers; both as in Envoy.
 type entryEdits struct {
 	level
+
 	host string
 }
 

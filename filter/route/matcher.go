@@ -1,6 +1,7 @@
 package route
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -176,7 +177,7 @@ func compilePath(p *routev3.RouteMatch) (matcher, error) {
 		}
 		return matcher{kind: pathTemplate, template: t}, nil
 	default:
-		return m, fmt.Errorf("path_specifier: is required")
+		return m, errors.New("path_specifier: is required")
 	}
 	if m.fold {
 		m.text = strings.Map(func(r rune) rune {

@@ -1,6 +1,7 @@
 package route
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -122,8 +123,10 @@ var redirectStatus = map[routev3.RedirectAction_RedirectResponseCode]int{
 }
 
 func compileRedirect(p *routev3.RedirectAction, m *matcher) (*Redirect, error) {
-	r := &Redirect{Status: redirectStatus[p.GetResponseCode()], scheme: p.GetSchemeRedirect(), host: p.GetHostRedirect(),
-		path: p.GetPathRedirect(), stripQuery: p.GetStripQuery()}
+	r := &Redirect{
+		Status: redirectStatus[p.GetResponseCode()], scheme: p.GetSchemeRedirect(), host: p.GetHostRedirect(),
+		path: p.GetPathRedirect(), stripQuery: p.GetStripQuery(),
+	}
 	r.pathQuery = strings.Contains(r.path, "?")
 	if p.GetHttpsRedirect() {
 		r.scheme = "https"
@@ -156,7 +159,7 @@ func (t *compiler) direct(p *routev3.DirectResponseAction) (*Direct, error) {
 
 func (t *compiler) dataSource(p *corev3.DataSource) (string, error) {
 	if p.GetWatchedDirectory() != nil {
-		return "", fmt.Errorf("watched_directory: a direct response does not follow changes of its file")
+		return "", errors.New("watched_directory: a direct response does not follow changes of its file")
 	}
 	switch s := p.GetSpecifier().(type) {
 	case *corev3.DataSource_InlineString:
@@ -165,7 +168,7 @@ func (t *compiler) dataSource(p *corev3.DataSource) (string, error) {
 		return string(s.InlineBytes), nil
 	case *corev3.DataSource_Filename:
 		if t.env.ReadFile == nil {
-			return "", fmt.Errorf("filename: files cannot be read here")
+			return "", errors.New("filename: files cannot be read here")
 		}
 		b, err := t.env.ReadFile(s.Filename)
 		if err != nil {
@@ -174,7 +177,7 @@ func (t *compiler) dataSource(p *corev3.DataSource) (string, error) {
 		return string(b), nil
 	case *corev3.DataSource_EnvironmentVariable:
 		if t.env.Getenv == nil {
-			return "", fmt.Errorf("environment_variable: the environment cannot be read here")
+			return "", errors.New("environment_variable: the environment cannot be read here")
 		}
 		v, ok := t.env.Getenv(s.EnvironmentVariable)
 		if !ok {

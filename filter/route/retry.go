@@ -1,6 +1,7 @@
 package route
 
 import (
+	"slices"
 	"time"
 
 	"github.com/outrigger-proxy/outrigger/internal/match"
@@ -52,12 +53,7 @@ func (p *Retry) Backoff(n int, random uint64) time.Duration {
 
 // RetriableStatus says whether a status is in StatusCodes.
 func (p *Retry) RetriableStatus(status int) bool {
-	for _, c := range p.StatusCodes {
-		if c == status {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(p.StatusCodes, status)
 }
 
 // Condition is a set of reasons to retry.

@@ -125,10 +125,10 @@ func (p *templateParser) inVariable(b *strings.Builder) error {
 		return errors.New("** must be the last operator")
 	}
 	segment, _, more := strings.Cut(p.rest, "/")
-	switch {
-	case segment == "*" || segment == "**":
+	switch segment {
+	case "*", "**":
 		p.operator(b)
-	case segment == "":
+	case "":
 		return errors.New("a variable has an empty segment")
 	default:
 		if err := literalOnly(segment); err != nil {

@@ -1,6 +1,7 @@
 package httpinspector
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -117,7 +118,7 @@ func FuzzClassify(f *testing.F) {
 			return
 		}
 		v := classify(b)
-		if v != unknown && v != classify(append(b[:len(b):len(b)], "\r\nmore"...)) && v != notHTTP {
+		if v != unknown && v != classify(append(slices.Clip(b), "\r\nmore"...)) && v != notHTTP {
 			t.Errorf("%q: more bytes change the verdict", b)
 		}
 	})

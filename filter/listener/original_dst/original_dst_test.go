@@ -149,6 +149,7 @@ func TestTransparentConnection(t *testing.T) {
 // descriptor is a connection of which only the descriptor matters.
 type descriptor struct {
 	fiber.Conn
+
 	fd int
 }
 

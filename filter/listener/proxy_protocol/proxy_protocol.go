@@ -36,6 +36,7 @@ type inspectorStats struct {
 
 type inspector struct {
 	*config
+
 	stats *inspectorStats
 }
 
