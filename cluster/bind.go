@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"fmt"
+	"slices"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -65,7 +66,7 @@ func parseBind(b *corev3.BindConfig) (o bindOptions, err error) {
 		return o, fmt.Errorf("socket_options%w", err)
 	}
 	free := o.options
-	o.options = append(free[:len(free):len(free)], own...)
+	o.options = append(slices.Clip(free), own...)
 	if b.GetSourceAddress() == nil {
 		return o, nil
 	}
@@ -79,7 +80,7 @@ func parseBind(b *corev3.BindConfig) (o bindOptions, err error) {
 			if err != nil {
 				return o, fmt.Errorf("extra_source_addresses[%d].socket_options.socket_options%w", i, err)
 			}
-			options = append(free[:len(free):len(free)], l...)
+			options = append(slices.Clip(free), l...)
 		}
 		if err := o.add(fmt.Sprintf("extra_source_addresses[%d].address", i), e.GetAddress(), options); err != nil {
 			return o, err

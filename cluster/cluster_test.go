@@ -87,8 +87,10 @@ func TestRefused(t *testing.T) {
 		{http + "auto_config: {}}}", "auto_config: HTTP/2"},
 		{"http2_protocol_options: {}", "http2_protocol_options: "},
 		{"transport_socket: {name: tls, typed_config: {'@type': type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext}}", "transport_socket: didn't find a registered implementation for 'tls'"},
-		{"load_assignment: {cluster_name: c, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: example.org, port_value: 80}}}}]}]}",
-			"load_assignment.endpoints[0].lb_endpoints[0].endpoint.address.socket_address.address: malformed IP address: example.org"},
+		{
+			"load_assignment: {cluster_name: c, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: example.org, port_value: 80}}}}]}]}",
+			"load_assignment.endpoints[0].lb_endpoints[0].endpoint.address.socket_address.address: malformed IP address: example.org",
+		},
 		{"load_assignment: {cluster_name: c, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 10.0.0.1, port_value: 70000}}}}]}]}", "port 70000 is out of range"},
 		{"load_assignment: {cluster_name: c, endpoints: [{lb_endpoints: [{endpoint_name: x}]}]}", "endpoint_name: \"x\" is not among named_endpoints"},
 		{"load_assignment: {cluster_name: c, policy: {drop_overloads: [{category: x}]}}", "load_assignment.policy.drop_overloads"},
@@ -126,16 +128,20 @@ func TestDefaultsAndSettings(t *testing.T) {
 		want []any
 	}{
 		{"", []any{"c", 5 * time.Second, 1 << 20, time.Hour, time.Duration(0), uint32(0), false, 100, int64(1024), int64(1024), int64(math.MaxInt64), false, lb.RoundRobin{}}},
-		{text, []any{"other", time.Second, 7, 2 * time.Second, 3 * time.Second, uint32(3), true, 5, int64(1), int64(2), int64(9), true,
-			lb.LeastRequest{Choices: 4, Bias: 1, SlowStart: lb.SlowStart{Window: time.Minute, Aggression: 1, Least: .1}}}},
+		{text, []any{
+			"other", time.Second, 7, 2 * time.Second, 3 * time.Second, uint32(3), true, 5, int64(1), int64(2), int64(9), true,
+			lb.LeastRequest{Choices: 4, Bias: 1, SlowStart: lb.SlowStart{Window: time.Minute, Aggression: 1, Least: .1}},
+		}},
 	} {
 		if err := m.Add(read(t, c.text), true); err != nil {
 			t.Fatal(err)
 		}
 		o := m.Get("c")
-		got := []any{o.AltName, o.pools.ConnectTimeout, o.BufferLimit, o.pools.IdleTimeout, o.pools.Duration(), o.pools.MaxRequests,
+		got := []any{
+			o.AltName, o.pools.ConnectTimeout, o.BufferLimit, o.pools.IdleTimeout, o.pools.Duration(), o.pools.MaxRequests,
 			o.pools.HTTP1.Trailers, o.pools.HTTP1.FieldLimit, o.Limits(pool.High).Connections.Max(), o.Limits(pool.Default).Requests.Max(),
-			o.pools.HostConnections[pool.Default], o.pools.Sizes != nil, o.config.lb.policy(nil)}
+			o.pools.HostConnections[pool.Default], o.pools.Sizes != nil, o.config.lb.policy(nil),
+		}
 		for i := range got {
 			if got[i] != c.want[i] {
 				t.Errorf("%q: value %d is %v, want %v", c.text[:min(len(c.text), 20)], i, got[i], c.want[i])
@@ -383,8 +389,10 @@ func TestOriginalDestination(t *testing.T) {
 
 func TestPickDoesNotAllocate(t *testing.T) {
 	w := &fiber.Worker{}
-	for _, text := range []string{assignment(endpoints("", "")), assignment(endpoints("", ", health_status: DEGRADED")),
-		"lb_subset_config: {fallback_policy: ANY_ENDPOINT, subset_selectors: [{keys: [v]}]}\n" + assignment(endpoints("", ", metadata: {filter_metadata: {envoy.lb: {v: '1'}}}"))} {
+	for _, text := range []string{
+		assignment(endpoints("", "")), assignment(endpoints("", ", health_status: DEGRADED")),
+		"lb_subset_config: {fallback_policy: ANY_ENDPOINT, subset_selectors: [{keys: [v]}]}\n" + assignment(endpoints("", ", metadata: {filter_metadata: {envoy.lb: {v: '1'}}}")),
+	} {
 		m, _ := manager(w)
 		if err := m.Add(read(t, text), true); err != nil {
 			t.Fatal(err)

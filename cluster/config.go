@@ -56,9 +56,11 @@ func refused(path, why string) error { return fmt.Errorf("%s: %s", path, why) }
 
 // parse reads c. It does no I/O.
 func parse(c *clusterv3.Cluster) (*config, error) {
-	o := &config{name: c.GetName(), altName: c.GetAltStatName(), metadata: discovery.Metadata(c.GetMetadata()),
+	o := &config{
+		name: c.GetName(), altName: c.GetAltStatName(), metadata: discovery.Metadata(c.GetMetadata()),
 		connectTimeout: duration(c.GetConnectTimeout(), 5*time.Second), bufferLimit: 1 << 20, waitForWarm: true,
-		perDownstream: c.GetConnectionPoolPerDownstreamConnection(), transportSocket: c.GetTransportSocket()}
+		perDownstream: c.GetConnectionPoolPerDownstreamConnection(), transportSocket: c.GetTransportSocket(),
+	}
 	if o.altName == "" {
 		o.altName = o.name
 	}
@@ -211,8 +213,10 @@ func thresholds(m *pool.Maxima, t *clusterv3.CircuitBreakers_Thresholds) {
 		from interface{ GetValue() uint32 }
 		set  bool
 	}{
-		{&m.Connections, t.GetMaxConnections(), t.GetMaxConnections() != nil}, {&m.Pending, t.GetMaxPendingRequests(), t.GetMaxPendingRequests() != nil},
-		{&m.Requests, t.GetMaxRequests(), t.GetMaxRequests() != nil}, {&m.Retries, t.GetMaxRetries(), t.GetMaxRetries() != nil},
+		{&m.Connections, t.GetMaxConnections(), t.GetMaxConnections() != nil},
+		{&m.Pending, t.GetMaxPendingRequests(), t.GetMaxPendingRequests() != nil},
+		{&m.Requests, t.GetMaxRequests(), t.GetMaxRequests() != nil},
+		{&m.Retries, t.GetMaxRetries(), t.GetMaxRetries() != nil},
 		{&m.Pools, t.GetMaxConnectionPools(), t.GetMaxConnectionPools() != nil},
 	} {
 		if f.set {

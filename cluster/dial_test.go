@@ -32,8 +32,11 @@ func TestDial(t *testing.T) {
 			bind       string
 			fails      bool
 		}{
-			{"one address", open, nil, "", false}, {"nobody listens", shut, nil, "", true}, {"the second answers", shut, []string{open}, "", false},
-			{"the first answers", open, []string{shut}, "", false}, {"none answers", shut, []string{shut}, "", true},
+			{"one address", open, nil, "", false},
+			{"nobody listens", shut, nil, "", true},
+			{"the second answers", shut, []string{open}, "", false},
+			{"the first answers", open, []string{shut}, "", false},
+			{"none answers", shut, []string{shut}, "", true},
 			{"from an address", open, nil, "upstream_bind_config: {source_address: {address: 127.0.0.9, port_value: 0}}", false},
 		} {
 			m, _ := manager(w)
@@ -66,7 +69,8 @@ func TestFirstFamily(t *testing.T) {
 		o    firstFamily
 		want string
 	}{
-		{firstFamily{}, "[1.1.1.1:1 [::1]:1 1.1.1.2:1 [::2]:1]"}, {firstFamily{true, true, 1}, "[[::1]:1 1.1.1.1:1 [::2]:1 1.1.1.2:1]"},
+		{firstFamily{}, "[1.1.1.1:1 [::1]:1 1.1.1.2:1 [::2]:1]"},
+		{firstFamily{true, true, 1}, "[[::1]:1 1.1.1.1:1 [::2]:1 1.1.1.2:1]"},
 		{firstFamily{true, false, 2}, "[1.1.1.1:1 1.1.1.2:1 [::1]:1 [::2]:1]"},
 	} {
 		if got := fmt.Sprint(c.o.order(to)); got != c.want {

@@ -37,8 +37,10 @@ type dnsFields struct {
 }
 
 func (o *config) parseDNS(c *clusterv3.Cluster) error {
-	f := dnsFields{refresh: duration(c.GetDnsRefreshRate(), 5*time.Second), jitter: c.GetDnsJitter().AsDuration(), respectTTL: c.GetRespectDnsTtl(),
-		family: families[c.GetDnsLookupFamily().String()]}
+	f := dnsFields{
+		refresh: duration(c.GetDnsRefreshRate(), 5*time.Second), jitter: c.GetDnsJitter().AsDuration(), respectTTL: c.GetRespectDnsTtl(),
+		family: families[c.GetDnsLookupFamily().String()],
+	}
 	if r := c.GetDnsFailureRefreshRate(); r != nil {
 		f.hasFailure, f.failureBase, f.failureMax = true, r.GetBaseInterval().AsDuration(), r.GetMaxInterval().AsDuration()
 	}
@@ -64,8 +66,10 @@ func (o *config) parseDNS(c *clusterv3.Cluster) error {
 	return nil
 }
 
-var families = map[string]dns.Family{"AUTO": dns.Auto, "V4_ONLY": dns.V4Only, "V6_ONLY": dns.V6Only, "V4_PREFERRED": dns.V4Preferred, "ALL": dns.All,
-	"UNSPECIFIED": dns.Auto}
+var families = map[string]dns.Family{
+	"AUTO": dns.Auto, "V4_ONLY": dns.V4Only, "V6_ONLY": dns.V6Only, "V4_PREFERRED": dns.V4Preferred, "ALL": dns.All,
+	"UNSPECIFIED": dns.Auto,
+}
 
 func (o *config) setDNS(f dnsFields) error {
 	switch {
@@ -100,8 +104,10 @@ func (o *config) parseClusterType(t *clusterv3.Cluster_CustomClusterType) error 
 	if d.GetAllAddressesInSingleEndpoint() {
 		o.kind = logicalDNS
 	}
-	f := dnsFields{refresh: duration(d.GetDnsRefreshRate(), 5*time.Second), jitter: d.GetDnsJitter().AsDuration(), respectTTL: d.GetRespectDnsTtl(),
-		family: families[d.GetDnsLookupFamily().String()], least: d.GetDnsMinRefreshRate().AsDuration()}
+	f := dnsFields{
+		refresh: duration(d.GetDnsRefreshRate(), 5*time.Second), jitter: d.GetDnsJitter().AsDuration(), respectTTL: d.GetRespectDnsTtl(),
+		family: families[d.GetDnsLookupFamily().String()], least: d.GetDnsMinRefreshRate().AsDuration(),
+	}
 	if r := d.GetDnsFailureRefreshRate(); r != nil {
 		f.hasFailure, f.failureBase, f.failureMax = true, r.GetBaseInterval().AsDuration(), r.GetMaxInterval().AsDuration()
 	}

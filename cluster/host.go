@@ -28,6 +28,7 @@ const (
 type Host struct {
 	// set at construction
 	*pool.Peer
+
 	Address  stream.Address
 	Hostname string
 	Metadata stream.Metadata
@@ -47,6 +48,8 @@ func (h *Host) excluded() bool { return h.Health == discovery.Draining } // coun
 
 func newHost(e *discovery.Endpoint, g *discovery.Group, p *pool.Peer) *Host {
 	canary, _ := e.Metadata["envoy.lb"]["canary"].(bool)
-	return &Host{Peer: p, Address: e.Address, Hostname: e.Hostname, Metadata: e.Metadata, Locality: g.Locality, Priority: g.Priority,
-		Weight: e.Weight, Health: e.Health, Canary: canary}
+	return &Host{
+		Peer: p, Address: e.Address, Hostname: e.Hostname, Metadata: e.Metadata, Locality: g.Locality, Priority: g.Priority,
+		Weight: e.Weight, Health: e.Health, Canary: canary,
+	}
 }

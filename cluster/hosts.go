@@ -100,6 +100,7 @@ func join(sets *[3][]*Host, excluded *int, h *Host) {
 // place is a locality of a priority.
 type place struct {
 	Locality
+
 	priority uint32
 }
 

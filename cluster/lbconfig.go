@@ -170,9 +170,11 @@ func (o *config) locality(p *commonv3.LocalityLbConfig) error {
 		}
 		return nil
 	}
-	o.lb.zone = zoneOptions{routing: percent(z.GetRoutingEnabled(), 100), minSize: 6, failOnPanic: z.GetFailTrafficOnPanic(),
+	o.lb.zone = zoneOptions{
+		routing: percent(z.GetRoutingEnabled(), 100), minSize: 6, failOnPanic: z.GetFailTrafficOnPanic(),
 		forceLocal: z.GetForceLocalZone() != nil || z.GetForceLocalityDirectRouting(), forceMin: 1,
-		byWeight: z.GetLocalityBasis() == commonv3.LocalityLbConfig_ZoneAwareLbConfig_HEALTHY_HOSTS_WEIGHT}
+		byWeight: z.GetLocalityBasis() == commonv3.LocalityLbConfig_ZoneAwareLbConfig_HEALTHY_HOSTS_WEIGHT,
+	}
 	if m := z.GetMinClusterSize(); m != nil {
 		o.lb.zone.minSize = m.GetValue()
 	}

@@ -84,8 +84,10 @@ func NewManager(env Env) *Manager {
 	if env.Extensions == nil {
 		env.Extensions = Builtin()
 	}
-	m := &Manager{env: env, epoch: time.Now(), clusters: map[string]*Cluster{}, warming: map[string]*Cluster{},
-		stats: stats.New[managerStats](env.Stats.Root().Sub("cluster_manager")), dns: &dns.Client{Timeout: 5 * time.Second, Tries: 4}}
+	m := &Manager{
+		env: env, epoch: time.Now(), clusters: map[string]*Cluster{}, warming: map[string]*Cluster{},
+		stats: stats.New[managerStats](env.Stats.Root().Sub("cluster_manager")), dns: &dns.Client{Timeout: 5 * time.Second, Tries: 4},
+	}
 	if m.bind, m.err = parseBind(env.Bind); m.err != nil {
 		m.err = fmt.Errorf("cluster_manager.upstream_bind_config.%w", m.err)
 	}
@@ -288,18 +290,22 @@ func (m *Manager) build(p *clusterv3.Cluster, static bool) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Cluster{Name: o.name, AltName: o.altName, Metadata: o.metadata, Static: static, Proto: p, Updated: time.Now(), BufferLimit: o.bufferLimit,
+	c := &Cluster{
+		Name: o.name, AltName: o.altName, Metadata: o.metadata, Static: static, Proto: p, Updated: time.Now(), BufferLimit: o.bufferLimit,
 		TCPIdle: o.tcpIdle, m: m, config: o, balancers: make([]*balancer, len(m.env.Workers)),
-		Codes: m.env.Stats.Root().Sub("cluster").Sub(o.altName)}
+		Codes: m.env.Stats.Root().Sub("cluster").Sub(o.altName),
+	}
 	c.Stats = stats.New[Stats](c.Codes)
 	c.Stats.TransportSocketDefaultMatch.Inc()
 	if p.GetUpstreamBindConfig() == nil {
 		o.bind = m.bind
 	}
 	d := &dialer{bind: o.bind, keepalive: sockopt.Keepalive(o.keepalive), socket: socket, stats: c.Stats, ids: &m.ids, first: o.first}
-	c.pools = pool.Config{ConnectTimeout: o.connectTimeout, IdleTimeout: o.http.idle, TCPIdle: o.tcpIdle, Duration: o.http.connectionDuration,
+	c.pools = pool.Config{
+		ConnectTimeout: o.connectTimeout, IdleTimeout: o.http.idle, TCPIdle: o.tcpIdle, Duration: o.http.connectionDuration,
 		MaxRequests: o.http.maxRequests, PerDownstream: o.perDownstream, Preconnect: o.preconnect, HostConnections: o.hostConnections,
-		HTTP1: &o.http.http1, Stats: c.Stats, Dial: d.dial}
+		HTTP1: &o.http.http1, Stats: c.Stats, Dial: d.dial,
+	}
 	if o.sizes {
 		c.pools.Sizes = stats.New[pool.Sizes](c.Codes)
 	}
@@ -326,9 +332,11 @@ func (c *Cluster) begin() {
 		if resolver == nil {
 			resolver = c.m.dns
 		}
-		c.source = dns.New(dns.Config{Assignment: o.assignment, Logical: o.kind == logicalDNS, Family: o.dns.family, Refresh: o.dns.refresh, Least: o.dns.least,
+		c.source = dns.New(dns.Config{
+			Assignment: o.assignment, Logical: o.kind == logicalDNS, Family: o.dns.family, Refresh: o.dns.refresh, Least: o.dns.least,
 			RespectTTL: o.dns.respectTTL, Jitter: o.dns.jitter, FailureBase: o.dns.failureBase, FailureMax: o.dns.failureMax, Resolver: resolver,
-			Counts: counts{c.Stats}, After: c.m.after, Post: c.m.post, Gate: &c.m.gate})
+			Counts: counts{c.Stats}, After: c.m.after, Post: c.m.post, Gate: &c.m.gate,
+		})
 	}
 }
 

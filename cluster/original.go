@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"errors"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -153,9 +154,7 @@ func (c *Cluster) newOriginal(to netip.AddrPort) *original {
 	a := stream.Address{AddrPort: to}
 	e := &original{host: newHost(&discovery.Endpoint{Address: a, Weight: 1}, &discovery.Group{}, pool.NewPeer(pool.Target{Address: a}, &c.pools, len(c.m.env.Workers)))}
 	next := make(map[netip.AddrPort]*original, len(old)+1)
-	for k, v := range old {
-		next[k] = v
-	}
+	maps.Copy(next, old)
 	next[to] = e
 	o.set.Store(&next)
 	c.countOriginals(len(next))

@@ -8,6 +8,7 @@ import (
 // Routing is what the router keeps with a cluster.
 type Routing struct {
 	*pool.Responses
+
 	// MaintenanceKey is the runtime key of the share of requests that are refused.
 	MaintenanceKey string
 }

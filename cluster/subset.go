@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash/maphash"
 	"slices"
@@ -40,8 +41,10 @@ type selector struct {
 }
 
 func (o *config) parseSubset(p *clusterv3.Cluster_LbSubsetConfig) error {
-	s := &subsetOptions{fallback: fallback(p.GetFallbackPolicy()), standard: lb.Criteria(p.GetDefaultSubset().AsMap()), localityAware: p.GetLocalityWeightAware(),
-		panicAny: p.GetPanicModeAny(), listAsAny: p.GetListAsAny(), seed: maphash.MakeSeed()}
+	s := &subsetOptions{
+		fallback: fallback(p.GetFallbackPolicy()), standard: lb.Criteria(p.GetDefaultSubset().AsMap()), localityAware: p.GetLocalityWeightAware(),
+		panicAny: p.GetPanicModeAny(), listAsAny: p.GetListAsAny(), seed: maphash.MakeSeed(),
+	}
 	switch {
 	case p.GetScaleLocalityWeight():
 		return refused("scale_locality_weight", "is not supported yet")
@@ -76,15 +79,15 @@ func (o *config) parseSubset(p *clusterv3.Cluster_LbSubsetConfig) error {
 
 func (s *selector) checkFewer() error {
 	if len(s.fewer) == 0 {
-		return fmt.Errorf("fallback_keys_subset cannot be empty")
+		return errors.New("fallback_keys_subset cannot be empty")
 	}
 	for _, k := range s.fewer {
 		if !slices.Contains(s.keys, k) {
-			return fmt.Errorf("fallback_keys_subset must be a subset of selector keys")
+			return errors.New("fallback_keys_subset must be a subset of selector keys")
 		}
 	}
 	if len(s.fewer) >= len(s.keys) {
-		return fmt.Errorf("fallback_keys_subset cannot be equal to keys")
+		return errors.New("fallback_keys_subset cannot be equal to keys")
 	}
 	return nil
 }
@@ -161,8 +164,10 @@ func (s *subsets) count(c *Cluster) {
 
 // part is a version with some of the hosts; priorities keep their numbers.
 func (v *hosts) part(l []*Host, weights map[place]uint32, c *Cluster) *hosts {
-	p := &hosts{list: l, policy: v.policy, overprovisioning: v.overprovisioning, weighted: v.weighted, threshold: v.threshold,
-		priorities: arrange(l, weights, c.m.env.Locality)}
+	p := &hosts{
+		list: l, policy: v.policy, overprovisioning: v.overprovisioning, weighted: v.weighted, threshold: v.threshold,
+		priorities: arrange(l, weights, c.m.env.Locality),
+	}
 	p.load = distribute(p.priorities, p.overprovisioning, p.weighted, p.threshold, 0)
 	return p
 }
@@ -178,7 +183,7 @@ func (o *subsetOptions) combinations(h *Host, keys []string) [][]lb.Criterion {
 		var next [][]lb.Criterion
 		for _, one := range o.values(v) {
 			for _, c := range all {
-				next = append(next, append(c[:len(c):len(c)], lb.Criterion{Key: k, Value: one}))
+				next = append(next, append(slices.Clip(c), lb.Criterion{Key: k, Value: one}))
 			}
 		}
 		all = next

@@ -21,6 +21,7 @@ type TransportSocket interface {
 // TransportEnv is what transport sockets are built for.
 type TransportEnv struct {
 	*Env
+
 	Cluster string
 	Name    string // of the transport socket, in the configuration
 }

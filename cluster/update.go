@@ -121,8 +121,10 @@ func (c *Cluster) publish(list []*Host, weights map[place]uint32, a *discovery.A
 
 func (c *Cluster) version(list []*Host, weights map[place]uint32, a *discovery.Assignment) *hosts {
 	rt := c.m.env.Runtime.Load()
-	v := &hosts{list: list, priorities: arrange(list, weights, c.m.env.Locality), overprovisioning: a.Overprovisioning, weighted: a.WeightedHealth,
-		threshold: rt.Uint("upstream.healthy_panic_threshold", c.config.lb.panicThreshold)}
+	v := &hosts{
+		list: list, priorities: arrange(list, weights, c.m.env.Locality), overprovisioning: a.Overprovisioning, weighted: a.WeightedHealth,
+		threshold: rt.Uint("upstream.healthy_panic_threshold", c.config.lb.panicThreshold),
+	}
 	if c.config.lb.policy != nil {
 		v.policy = c.config.lb.policy(rt)
 	} else {

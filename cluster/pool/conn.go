@@ -171,6 +171,7 @@ func (c *conn) count(local bool) {
 // Exchange is an HTTP/1 connection while it is lent. It is a Stream.
 type Exchange struct {
 	conn
+
 	// owned by the worker
 	h1     http1.Conn
 	send   http1.Sender
@@ -244,7 +245,7 @@ func (e *Exchange) Release(ok bool) {
 		e.began = false
 	}
 	e.h1.Release()
-	e.conn.release(complete, reusable)
+	e.release(complete, reusable)
 }
 
 // TCP is a connection while it is lent: to one downstream connection, for its whole life.

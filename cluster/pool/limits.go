@@ -72,6 +72,7 @@ type Limits struct {
 // Retries limits the retries under way, by number or by a share of the requests under way.
 type Retries struct {
 	Resource
+
 	// set at construction
 	limits *Limits
 }
@@ -130,8 +131,10 @@ func (l *Limits) apply(s *runtime.Snapshot) {
 		key  string
 		most int64
 	}{
-		{&l.Connections, "max_connections", l.m.Connections}, {&l.Pending, "max_pending_requests", l.m.Pending},
-		{&l.Requests, "max_requests", l.m.Requests}, {&l.Retries.Resource, "max_retries", l.m.Retries},
+		{&l.Connections, "max_connections", l.m.Connections},
+		{&l.Pending, "max_pending_requests", l.m.Pending},
+		{&l.Requests, "max_requests", l.m.Requests},
+		{&l.Retries.Resource, "max_retries", l.m.Retries},
 		{&l.Pools, "max_connection_pools", l.m.Pools},
 	} {
 		if s != nil {

@@ -22,6 +22,7 @@ import (
 // rig is a host with its pools.
 type rig struct {
 	*testing.T
+
 	w    *fiber.Worker
 	peer *Peer
 	cfg  *Config
@@ -31,6 +32,7 @@ type rig struct {
 // upstream answers HTTP/1 requests with an empty 200 until the test ends; hang says which paths get no answer before release closes.
 type upstream struct {
 	net.Listener
+
 	release chan struct{}
 }
 
@@ -87,11 +89,13 @@ func maxima() Maxima {
 func newRig(t *testing.T, w *fiber.Worker, to stream.Address, m Maxima, change func(*Config)) *rig {
 	s := stats.New[Stats]((&stats.Store{}).Root().Sub("cluster").Sub("c"))
 	o := http1.Defaults()
-	cfg := &Config{ConnectTimeout: 5 * time.Second, IdleTimeout: time.Hour, TCPIdle: time.Hour, Preconnect: 1, HTTP1: &o, Stats: s,
+	cfg := &Config{
+		ConnectTimeout: 5 * time.Second, IdleTimeout: time.Hour, TCPIdle: time.Hour, Preconnect: 1, HTTP1: &o, Stats: s,
 		HostConnections: [Priorities]int64{math.MaxInt64, math.MaxInt64},
 		Dial: func(w *fiber.Worker, to Target, i *Info) (fiber.Conn, error) {
 			return w.Dial(to.Address, nil)
-		}}
+		},
+	}
 	for p, b := range []*BreakerStats{&s.Default, &s.High} {
 		cfg.Limits[p] = NewLimits(m, b)
 	}

@@ -36,10 +36,10 @@ func server(t *testing.T, zone map[string][]string) string {
 			r.Rcode = dns.RcodeNameError
 		}
 		for _, text := range records {
-			switch {
-			case text == "servfail":
+			switch text {
+			case "servfail":
 				r.Rcode = dns.RcodeServerFailure
-			case text == "truncate":
+			case "truncate":
 				r.Truncated = w.LocalAddr().Network() == "udp"
 			default:
 				rr, err := dns.NewRR(q.Question[0].Name + " " + text)
@@ -82,12 +82,21 @@ func TestClient(t *testing.T) {
 		ttl    time.Duration
 		tcp    bool
 	}{
-		{"both.test", V4Only, "[10.0.0.1 10.0.0.2]", 20 * time.Second, false}, {"both.test", V6Only, "[fd00::1]", 40 * time.Second, false},
-		{"both.test", Auto, "[fd00::1]", 40 * time.Second, false}, {"both.test", V4Preferred, "[10.0.0.1 10.0.0.2]", 20 * time.Second, false},
-		{"both.test", All, "[10.0.0.1 10.0.0.2 fd00::1]", 20 * time.Second, true}, {"four.test", Auto, "[10.0.0.4]", time.Minute, false},
-		{"four.test", V6Only, "[]", 0, false}, {"big.test", V4Only, "[10.0.0.5]", 5 * time.Second, false}, {"missing.test", All, "[]", 0, false},
-		{"known.test", V4Only, "[10.9.9.9]", 0, false}, {"ALIAS", V4Only, "[10.9.9.9]", 0, false}, {"known.test", All, "[10.9.9.9 fd00::9]", 0, false},
-		{"localhost", V4Only, "[127.0.0.1]", 0, false}, {"localhost", Auto, "[::1]", 0, false}, {"short", V4Only, "[10.0.0.7]", 7 * time.Second, false},
+		{"both.test", V4Only, "[10.0.0.1 10.0.0.2]", 20 * time.Second, false},
+		{"both.test", V6Only, "[fd00::1]", 40 * time.Second, false},
+		{"both.test", Auto, "[fd00::1]", 40 * time.Second, false},
+		{"both.test", V4Preferred, "[10.0.0.1 10.0.0.2]", 20 * time.Second, false},
+		{"both.test", All, "[10.0.0.1 10.0.0.2 fd00::1]", 20 * time.Second, true},
+		{"four.test", Auto, "[10.0.0.4]", time.Minute, false},
+		{"four.test", V6Only, "[]", 0, false},
+		{"big.test", V4Only, "[10.0.0.5]", 5 * time.Second, false},
+		{"missing.test", All, "[]", 0, false},
+		{"known.test", V4Only, "[10.9.9.9]", 0, false},
+		{"ALIAS", V4Only, "[10.9.9.9]", 0, false},
+		{"known.test", All, "[10.9.9.9 fd00::9]", 0, false},
+		{"localhost", V4Only, "[127.0.0.1]", 0, false},
+		{"localhost", Auto, "[::1]", 0, false},
+		{"short", V4Only, "[10.0.0.7]", 7 * time.Second, false},
 		{"broken.test", V4Only, "error", 0, false},
 	} {
 		client := &Client{Servers: []string{at}, Timeout: 5 * time.Second, Tries: 1, HostsFile: hosts, ResolvConf: conf, TCP: c.tcp, UDPSize: 1232}
@@ -162,7 +171,7 @@ func answers(r *rig, l ...string) {
 	for _, s := range l {
 		var a Answer
 		var err error
-		for _, f := range strings.Fields(s) {
+		for f := range strings.FieldsSeq(s) {
 			switch d, derr := time.ParseDuration(f); {
 			case f == "fail":
 				err = errors.New("servfail")
@@ -185,13 +194,31 @@ func TestSource(t *testing.T) {
 		counts  string
 		waits   []time.Duration
 	}{
-		{"strict: a host for each address", Config{Refresh: 5 * time.Second}, []string{"10.0.0.2 10.0.0.1", "10.0.0.1 10.0.0.2", "10.0.0.1", "fail", ""},
-			[]string{"10.0.0.1:80[] 10.0.0.2:80[]", "10.0.0.1:80[]", ""}, "asasuasafase", []time.Duration{5e9, 5e9, 5e9, 5e9, 5e9}},
-		{"logical: one host that moves, and stays when it has no address", Config{Refresh: time.Second, Logical: true}, []string{"10.0.0.2 10.0.0.1", "10.0.0.1", ""},
-			[]string{"x.test:80=10.0.0.2:80[10.0.0.1:80]", "x.test:80=10.0.0.1:80[]"}, "asasase", []time.Duration{1e9, 1e9, 1e9}},
+		{
+			"strict: a host for each address",
+			Config{Refresh: 5 * time.Second},
+			[]string{"10.0.0.2 10.0.0.1", "10.0.0.1 10.0.0.2", "10.0.0.1", "fail", ""},
+			[]string{"10.0.0.1:80[] 10.0.0.2:80[]", "10.0.0.1:80[]", ""},
+			"asasuasafase",
+			[]time.Duration{5e9, 5e9, 5e9, 5e9, 5e9},
+		},
+		{
+			"logical: one host that moves, and stays when it has no address",
+			Config{Refresh: time.Second, Logical: true},
+			[]string{"10.0.0.2 10.0.0.1", "10.0.0.1", ""},
+			[]string{"x.test:80=10.0.0.2:80[10.0.0.1:80]", "x.test:80=10.0.0.1:80[]"},
+			"asasase",
+			[]time.Duration{1e9, 1e9, 1e9},
+		},
 		{"nobody waits for a failure", Config{Refresh: time.Second}, []string{"fail", "10.0.0.1"}, []string{"nothing", "10.0.0.1:80[]"}, "afas", []time.Duration{1e9, 1e9}},
-		{"the answer says when to ask again", Config{Refresh: time.Second, RespectTTL: true, Least: 5 * time.Second}, []string{"10.0.0.1 30s", "10.0.0.1 2s", "10.0.0.1"},
-			[]string{"10.0.0.1:80[]"}, "asasuasu", []time.Duration{30e9, 5e9, 1e9}},
+		{
+			"the answer says when to ask again",
+			Config{Refresh: time.Second, RespectTTL: true, Least: 5 * time.Second},
+			[]string{"10.0.0.1 30s", "10.0.0.1 2s", "10.0.0.1"},
+			[]string{"10.0.0.1:80[]"},
+			"asasuasu",
+			[]time.Duration{30e9, 5e9, 1e9},
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := &rig{posted: make(chan func(), 1)}
@@ -234,8 +261,10 @@ func TestBackoff(t *testing.T) {
 func TestClosedSourceIsSilent(t *testing.T) {
 	r := &rig{posted: make(chan func(), 1)}
 	answers(r, "10.0.0.1")
-	s := New(Config{Assignment: &discovery.Assignment{Groups: []discovery.Group{{Endpoints: []discovery.Endpoint{{Name: "x.test"}}}}}, Resolver: r, Counts: r, After: r.after,
-		Gate: &Gate{}, Post: func(f func()) { r.posted <- f }})
+	s := New(Config{
+		Assignment: &discovery.Assignment{Groups: []discovery.Group{{Endpoints: []discovery.Endpoint{{Name: "x.test"}}}}}, Resolver: r, Counts: r, After: r.after,
+		Gate: &Gate{}, Post: func(f func()) { r.posted <- f },
+	})
 	s.Start(r.update)
 	late := <-r.posted
 	s.Close()

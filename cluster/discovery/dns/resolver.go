@@ -120,7 +120,7 @@ func (c *Client) hosts(name string) (found []netip.Addr) {
 		path = "/etc/hosts"
 	}
 	text, _ := os.ReadFile(path)
-	for _, line := range strings.Split(string(text), "\n") {
+	for line := range strings.SplitSeq(string(text), "\n") {
 		line, _, _ = strings.Cut(line, "#")
 		fields := strings.Fields(line)
 		if len(fields) < 2 {
