@@ -8,6 +8,7 @@ import (
 // Address is where one end of a connection is: an IP address and port, or the path of a unix socket.
 type Address struct {
 	netip.AddrPort
+
 	Path string // of a unix socket; empty for IP. "@name" is one in the abstract namespace
 }
 

@@ -19,6 +19,7 @@ func Pipe(w *Worker) (a, b Conn) {
 // pipeEnd does for one end of a Pipe what the system does for a socket.
 type pipeEnd struct {
 	socket
+
 	// set at construction
 	peer *pipeEnd
 	// owned by the worker
