@@ -12,6 +12,7 @@ import (
 // repeat is a connection on which the same message comes again and again, in one read each, and which swallows what is written.
 type repeat struct {
 	fiber.Conn
+
 	in      string
 	written int64
 	writes  int

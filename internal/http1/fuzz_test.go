@@ -21,6 +21,7 @@ import (
 // source is a connection whose input is all there: it comes in pieces of step bytes.
 type source struct {
 	fiber.Conn
+
 	in   []byte
 	step int
 }
@@ -42,8 +43,7 @@ func (s *source) WaitReadable() error           { return nil }
 
 // outcome is how it ended. Which of two faults is told may depend on how much of them has come.
 func outcome(err error) string {
-	var e *http1.Error
-	if errors.As(err, &e) {
+	if _, ok := errors.AsType[*http1.Error](err); ok {
 		return "refused"
 	}
 	return err.Error()
@@ -55,7 +55,7 @@ func seeds(f *testing.F, file string) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	for _, line := range strings.Split(string(b), "\n") {
+	for line := range strings.SplitSeq(string(b), "\n") {
 		if i := strings.IndexByte(line, '"'); i >= 0 && line[0] != '#' {
 			if q, err := strconv.QuotedPrefix(line[i:]); err == nil {
 				s, _ := strconv.Unquote(q)

@@ -108,8 +108,7 @@ func content(b stream.Body) (string, error) {
 }
 
 func problem(err error) string {
-	var e *http1.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*http1.Error](err); ok {
 		return strconv.Itoa(e.Status) + " " + e.Details
 	}
 	return err.Error()

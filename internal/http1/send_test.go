@@ -16,6 +16,7 @@ import (
 // sink is a connection that collects what is written, and counts the writes.
 type sink struct {
 	fiber.Conn
+
 	b      []byte
 	writes int
 }

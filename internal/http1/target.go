@@ -14,7 +14,7 @@ const (
 )
 
 var class = func() (t [256]uint8) {
-	for c := 0; c < 256; c++ {
+	for c := range 256 {
 		switch {
 		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9':
 			t[c] = inHost | inAuthority | inName
