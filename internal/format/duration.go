@@ -84,7 +84,7 @@ func span(from, to point, unit time.Duration) func(s *stream.Stream) (int64, boo
 func commonDuration(c call) (*operator, error) {
 	parts := strings.Split(c.param, ":")
 	if len(parts) < 2 || len(parts) > 3 {
-		return nil, errors.New("Invalid common duration configuration: " + c.param + ".") //nolint:staticcheck // Envoy's words
+		return nil, errors.New("Invalid common duration configuration: " + c.param + ".")
 	}
 	unit := time.Millisecond
 	if len(parts) == 3 {
@@ -95,7 +95,7 @@ func commonDuration(c call) (*operator, error) {
 		case "ns":
 			unit = time.Nanosecond
 		default:
-			return nil, errors.New("Invalid common duration precision: " + parts[2] + ".") //nolint:staticcheck // Envoy's words
+			return nil, errors.New("Invalid common duration precision: " + parts[2] + ".")
 		}
 	}
 	return optionalOperator(span(pointNamed(parts[0]), pointNamed(parts[1]), unit)), nil

@@ -9,14 +9,18 @@ import (
 )
 
 // grpcCamel are the names of the status codes as gRPC's own libraries write them.
-var grpcCamel = [...]string{"OK", "Canceled", "Unknown", "InvalidArgument", "DeadlineExceeded", "NotFound", "AlreadyExists",
+var grpcCamel = [...]string{
+	"OK", "Canceled", "Unknown", "InvalidArgument", "DeadlineExceeded", "NotFound", "AlreadyExists",
 	"PermissionDenied", "ResourceExhausted", "FailedPrecondition", "Aborted", "OutOfRange", "Unimplemented", "Internal",
-	"Unavailable", "DataLoss", "Unauthenticated"}
+	"Unavailable", "DataLoss", "Unauthenticated",
+}
 
 // grpcSnake are their names in google.rpc.Code.
-var grpcSnake = [...]string{"OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
+var grpcSnake = [...]string{
+	"OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
 	"PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL",
-	"UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED"}
+	"UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
+}
 
 // grpcStatus is %GRPC_STATUS(X)%.
 func grpcStatus(c call) (*operator, error) {

@@ -88,10 +88,10 @@ func stringOperator(value func(s *stream.Stream) (string, bool)) *operator {
 func headerValue(c call, from get) (func(s *stream.Stream) (string, bool), error) {
 	name, other, _ := strings.Cut(strings.ToLower(c.param), "?")
 	if strings.Contains(other, "?") {
-		return nil, errors.New("More than 1 alternative header specified in token: " + c.param) //nolint:staticcheck // Envoy's words
+		return nil, errors.New("More than 1 alternative header specified in token: " + c.param)
 	}
 	if !validName(name) || !validName(other) {
-		return nil, errors.New("Invalid header configuration. Format string contains invalid characters.") //nolint:staticcheck // Envoy's words
+		return nil, errors.New("Invalid header configuration. Format string contains invalid characters.")
 	}
 	if name == "" {
 		name, other = other, ""
@@ -141,7 +141,7 @@ const originalPath = "x-envoy-original-path"
 func pathOperator(c call) (*operator, error) {
 	query, source := options(c.param)
 	if query != "" && query != "WQ" && query != "NQ" {
-		return nil, fmt.Errorf("Invalid PATH option: '%s', only 'WQ'/'NQ' are allowed", query) //nolint:staticcheck // Envoy's words
+		return nil, fmt.Errorf("Invalid PATH option: '%s', only 'WQ'/'NQ' are allowed", query)
 	}
 	value := map[string]func(s *stream.Stream) (string, bool){
 		"ORIG": func(s *stream.Stream) (string, bool) { return s.Request.Header.Get(originalPath) },
@@ -154,7 +154,7 @@ func pathOperator(c call) (*operator, error) {
 		},
 	}[strings.TrimPrefix(source, "ORIG_OR_PATH")]
 	if value == nil {
-		return nil, fmt.Errorf("Invalid PATH option: '%s', only 'ORIG'/'PATH'/'ORIG_OR_PATH' are allowed", source) //nolint:staticcheck // Envoy's words
+		return nil, fmt.Errorf("Invalid PATH option: '%s', only 'ORIG'/'PATH'/'ORIG_OR_PATH' are allowed", source)
 	}
 	if query != "NQ" {
 		return stringOperator(value), nil
@@ -187,7 +187,7 @@ func serverName(c call) (*operator, error) {
 		},
 	}[strings.TrimPrefix(source, "ORIG_OR_HOST")]
 	if host == nil {
-		return nil, fmt.Errorf("Invalid REQUESTED_SERVER_NAME option: '%s', only 'ORIG_OR_HOST'/'HOST'/'ORIG' are allowed", source) //nolint:staticcheck // Envoy's words
+		return nil, fmt.Errorf("Invalid REQUESTED_SERVER_NAME option: '%s', only 'ORIG_OR_HOST'/'HOST'/'ORIG' are allowed", source)
 	}
 	value := map[string]func(s *stream.Stream) string{
 		"": sni, "SNI_ONLY": sni, "HOST_FIRST": host,
@@ -199,7 +199,7 @@ func serverName(c call) (*operator, error) {
 		},
 	}[order]
 	if value == nil {
-		return nil, fmt.Errorf("Invalid REQUESTED_SERVER_NAME option: '%s', only 'SNI_ONLY'/'SNI_FIRST'/'HOST_FIRST' are allowed", order) //nolint:staticcheck // Envoy's words
+		return nil, fmt.Errorf("Invalid REQUESTED_SERVER_NAME option: '%s', only 'SNI_ONLY'/'SNI_FIRST'/'HOST_FIRST' are allowed", order)
 	}
 	return text(value).build(c)
 }

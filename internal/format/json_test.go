@@ -34,13 +34,19 @@ func TestSources(t *testing.T) {
 		"l":["%REQ(x-none)%","%RESPONSE_CODE%",{"q":"%REQ(x-none)%"}],"d":1.5,"e":{},"el":[],"cf":"%CUSTOM_FLAGS%","big":123456789012,
 		"mix":"%RESPONSE_CODE%%RESPONSE_CODE%","mix2":"a%RESPONSE_CODE%","k\"ey":"v\"al","pc":"100%%","emp":"%REQ(x-empty)%","m2":"-%REQ(x-none)%-"}`
 	for _, c := range []struct{ name, config, want, contentType string }{
-		{"json", `{"json_format":` + all + `}`,
-			`{"a":null,"b":true,"big":123456789012,"cf":"","d":1.5,"e":{},"el":[],"emp":"","k\"ey":"v\"al","l":[null,200,{"q":null}],"m":"--","m2":"---","mix":"200200","mix2":"a200","n":1,"o":{"x":null},"pc":"100%","s":"","z":null}` + "\n", "application/json"},
-		{"json without what is empty", `{"json_format":` + all + `,"omit_empty_values":true}`,
-			`{"b":true,"big":123456789012,"cf":"","d":1.5,"el":[],"emp":"","k\"ey":"v\"al","l":[200],"m":"","m2":"--","mix":"200200","mix2":"a200","n":1,"pc":"100%","s":""}` + "\n", "application/json"},
+		{
+			"json", `{"json_format":` + all + `}`,
+			`{"a":null,"b":true,"big":123456789012,"cf":"","d":1.5,"e":{},"el":[],"emp":"","k\"ey":"v\"al","l":[null,200,{"q":null}],"m":"--","m2":"---","mix":"200200","mix2":"a200","n":1,"o":{"x":null},"pc":"100%","s":"","z":null}` + "\n", "application/json",
+		},
+		{
+			"json without what is empty", `{"json_format":` + all + `,"omit_empty_values":true}`,
+			`{"b":true,"big":123456789012,"cf":"","d":1.5,"el":[],"emp":"","k\"ey":"v\"al","l":[200],"m":"","m2":"--","mix":"200200","mix2":"a200","n":1,"pc":"100%","s":""}` + "\n", "application/json",
+		},
 		{"nothing left", `{"json_format":{"a":"%REQ(x-none)%"},"omit_empty_values":true}`, "{}\n", "application/json"},
-		{"order", `{"json_format":{"zeta":"1","alpha":"2","Mid":"3","10":"x","9":"y"},"json_format_options":{"sort_properties":true}}`,
-			`{"10":"x","9":"y","Mid":"3","alpha":"2","zeta":"1"}` + "\n", "application/json"},
+		{
+			"order", `{"json_format":{"zeta":"1","alpha":"2","Mid":"3","10":"x","9":"y"},"json_format_options":{"sort_properties":true}}`,
+			`{"10":"x","9":"y","Mid":"3","alpha":"2","zeta":"1"}` + "\n", "application/json",
+		},
 		{"text", `{"text_format":"old %RESPONSE_CODE%\n","content_type":"text/html"}`, "old 200\n", "text/html"},
 		{"inline", `{"text_format_source":{"inline_string":"[%REQ(x-none)%]"},"omit_empty_values":true}`, "[]", "text/plain"},
 		{"bytes", `{"text_format_source":{"inline_bytes":"JSUh"}}`, "%!", "text/plain"},

@@ -110,11 +110,11 @@ func filterState(of func(s *stream.Stream, key string) any) func(c call) (*opera
 		key, kind, field := parts[0], parts[1], parts[2]
 		switch {
 		case key == "":
-			return nil, errors.New("Invalid filter state configuration, key cannot be empty.") //nolint:staticcheck // Envoy's words
+			return nil, errors.New("Invalid filter state configuration, key cannot be empty.")
 		case kind != "" && kind != "PLAIN" && kind != "TYPED" && kind != "FIELD":
-			return nil, errors.New("Invalid filter state serialize type, only support PLAIN/TYPED/FIELD.") //nolint:staticcheck // Envoy's words
+			return nil, errors.New("Invalid filter state serialize type, only support PLAIN/TYPED/FIELD.")
 		case (kind == "FIELD") != (field != ""):
-			return nil, errors.New("Invalid filter state serialize type, FIELD should be used with the field name.") //nolint:staticcheck // Envoy's words
+			return nil, errors.New("Invalid filter state serialize type, FIELD should be used with the field name.")
 		}
 		switch kind {
 		case "PLAIN":

@@ -10,8 +10,10 @@ import (
 // commands is the table of all operators.
 var commands = func() map[string]command {
 	all := map[string]command{}
-	for _, part := range []map[string]command{httpCommands(), streamCommands(), addressCommands(), upstreamCommands(),
-		tlsCommands(), metadataCommands(), timeCommands(), durationCommands(), processCommands()} {
+	for _, part := range []map[string]command{
+		httpCommands(), streamCommands(), addressCommands(), upstreamCommands(),
+		tlsCommands(), metadataCommands(), timeCommands(), durationCommands(), processCommands(),
+	} {
 		maps.Copy(all, part)
 	}
 	return all

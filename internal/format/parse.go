@@ -38,7 +38,7 @@ func parse(text string, o Options) ([]piece, error) {
 		}
 		c, length, ok := parseCall(text[at:])
 		if !ok {
-			return nil, fmt.Errorf("Incorrect configuration: %s. Couldn't find valid command at position %d", text, at) //nolint:staticcheck // Envoy's words
+			return nil, fmt.Errorf("Incorrect configuration: %s. Couldn't find valid command at position %d", text, at)
 		}
 		op, err := build(c, o)
 		if err != nil {
@@ -137,7 +137,7 @@ func build(c call, o Options) (*operator, error) {
 		return nil, errors.New(c.name + " is not supported")
 	}
 	if !ok {
-		return nil, errors.New("Not supported field in StreamInfo: " + c.name) //nolint:staticcheck // Envoy's words
+		return nil, errors.New("Not supported field in StreamInfo: " + c.name)
 	}
 	if err := cmd.syntax.check(c); err != nil {
 		return nil, err

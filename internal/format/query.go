@@ -39,7 +39,7 @@ func queryParams(c call) (*operator, error) {
 			return appendVisible(b, query), ok
 		}}, nil
 	}
-	return nil, fmt.Errorf("Invalid QUERY_PARAMS option: '%s', only 'ORIG'/'DECODED' are allowed", c.param) //nolint:staticcheck // Envoy's words
+	return nil, fmt.Errorf("Invalid QUERY_PARAMS option: '%s', only 'ORIG'/'DECODED' are allowed", c.param)
 }
 
 // appendDecoded undoes the percent encoding; what is none stays as it is.

@@ -1,6 +1,7 @@
 package format
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
@@ -45,7 +46,7 @@ func compileFormat(c *corev3.SubstitutionFormatString, o Options) (*Template, er
 		}
 		return compileNamed("text_format_source", text, o)
 	}
-	return nil, fmt.Errorf("a format must have one of text_format, json_format and text_format_source")
+	return nil, errors.New("a format must have one of text_format, json_format and text_format_source")
 }
 
 func compileNamed(name, text string, o Options) (*Template, error) {
@@ -59,7 +60,7 @@ func compileNamed(name, text string, o Options) (*Template, error) {
 // Text reads a data source now.
 func Text(d *corev3.DataSource) (string, error) {
 	if d.GetWatchedDirectory() != nil {
-		return "", fmt.Errorf("watched_directory: is not supported here, the source is read once")
+		return "", errors.New("watched_directory: is not supported here, the source is read once")
 	}
 	switch f := d.GetSpecifier().(type) {
 	case *corev3.DataSource_InlineString:
@@ -76,5 +77,5 @@ func Text(d *corev3.DataSource) (string, error) {
 		}
 		return v, nil
 	}
-	return "", fmt.Errorf("must have one of filename, inline_bytes, inline_string and environment_variable")
+	return "", errors.New("must have one of filename, inline_bytes, inline_string and environment_variable")
 }

@@ -91,7 +91,7 @@ func responseDetails(c call) (*operator, error) {
 
 // underscores replaces white space, which would split a field of a log line in two.
 func underscores(s string) string {
-	if strings.IndexAny(s, " \t\n\r\v\f") < 0 {
+	if !strings.ContainsAny(s, " \t\n\r\v\f") {
 		return s
 	}
 	return strings.Map(func(r rune) rune {

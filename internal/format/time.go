@@ -39,7 +39,7 @@ var newlineVerb = regexp.MustCompile(`%[-_0^#]*[1-9]*(E|O)?n`)
 func timeCommand(local bool, of func(*stream.Stream) time.Time) command {
 	return command{paramOptional, func(c call) (*operator, error) {
 		if newlineVerb.MatchString(c.param) {
-			return nil, errors.New("Invalid header configuration. Format string contains newline.") //nolint:staticcheck // Envoy's words
+			return nil, errors.New("Invalid header configuration. Format string contains newline.")
 		}
 		layout := compileTime(c.param)
 		if c.param == "" && local {

@@ -20,8 +20,10 @@ func tlsCommands() map[string]command {
 	for name, value := range values {
 		all["DOWNSTREAM_"+name] = ofTLS(downstreamTLS, value)
 	}
-	for _, name := range []string{"TLS_CIPHER", "TLS_GROUP", "TLS_VERSION", "TLS_SESSION_ID", "PEER_ISSUER", "PEER_CERT", "PEER_SUBJECT",
-		"PEER_URI_SAN", "PEER_DNS_SAN", "PEER_IP_SAN", "LOCAL_URI_SAN", "LOCAL_DNS_SAN", "LOCAL_IP_SAN"} {
+	for _, name := range []string{
+		"TLS_CIPHER", "TLS_GROUP", "TLS_VERSION", "TLS_SESSION_ID", "PEER_ISSUER", "PEER_CERT", "PEER_SUBJECT",
+		"PEER_URI_SAN", "PEER_DNS_SAN", "PEER_IP_SAN", "LOCAL_URI_SAN", "LOCAL_DNS_SAN", "LOCAL_IP_SAN",
+	} {
 		all["UPSTREAM_"+name] = ofTLS(upstreamTLS, values[name])
 	}
 	for prefix, of := range map[string]func(*stream.Stream) stream.TLSInfo{"DOWNSTREAM_": downstreamTLS, "UPSTREAM_": upstreamTLS} {
