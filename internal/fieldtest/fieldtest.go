@@ -29,7 +29,7 @@ var update = flag.Bool("update", false, "add what is missing to golden files")
 func Check(t *testing.T, golden string, msgs ...proto.Message) {
 	t.Helper()
 	text, err := os.ReadFile(golden)
-	if err != nil && !(*update && errors.Is(err, fs.ErrNotExist)) {
+	if err != nil && (!*update || !errors.Is(err, fs.ErrNotExist)) {
 		t.Fatalf("%v (go test -update makes it)", err)
 	}
 	problems, missing := check(string(text), msgs)
@@ -46,7 +46,7 @@ func Check(t *testing.T, golden string, msgs ...proto.Message) {
 // check returns what is wrong with text, and the paths that have no line.
 func check(text string, msgs []proto.Message) (problems, missing []string) {
 	lines := map[string]string{}
-	for _, line := range strings.Split(text, "\n") {
+	for line := range strings.SplitSeq(text, "\n") {
 		if line = strings.TrimSpace(line); line == "" || line[0] == '#' {
 			continue
 		}

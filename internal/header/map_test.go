@@ -161,7 +161,7 @@ func TestJoins(t *testing.T) {
 		header.NoRole:   {"", "accept vary"},
 	} {
 		for i, names := range []string{c.many, c.once} {
-			for _, n := range strings.Fields(names) {
+			for n := range strings.FieldsSeq(names) {
 				var m header.Map
 				m.Become(role)
 				m.Add(n, "a")

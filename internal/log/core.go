@@ -13,6 +13,7 @@ func pid() int { return os.Getpid() }
 // core writes entries as lines. Fields follow the message as JSON.
 type core struct {
 	zapcore.LevelEnabler
+
 	sink   *sink
 	fields []zapcore.Field
 }

@@ -23,8 +23,15 @@ func levels() []struct {
 	return []struct {
 		name  string
 		level zapcore.Level
-	}{{"trace", Trace}, {"debug", zapcore.DebugLevel}, {"info", zapcore.InfoLevel}, {"warning", zapcore.WarnLevel}, {"error", zapcore.ErrorLevel},
-		{"critical", Critical}, {"off", Off}}
+	}{
+		{"trace", Trace},
+		{"debug", zapcore.DebugLevel},
+		{"info", zapcore.InfoLevel},
+		{"warning", zapcore.WarnLevel},
+		{"error", zapcore.ErrorLevel},
+		{"critical", Critical},
+		{"off", Off},
+	}
 }
 
 // LevelName is Envoy's name of a level.

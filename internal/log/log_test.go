@@ -18,8 +18,10 @@ import (
 )
 
 func TestPattern(t *testing.T) {
-	e := zapcore.Entry{Level: zapcore.WarnLevel, LoggerName: "upstream", Time: time.Date(2026, 3, 4, 15, 6, 7, 89_012_345, time.UTC),
-		Caller: zapcore.EntryCaller{Defined: true, File: "/x/cluster/pool/http1.go", Line: 42, Function: "x/pool.(*Conn).Close"}}
+	e := zapcore.Entry{
+		Level: zapcore.WarnLevel, LoggerName: "upstream", Time: time.Date(2026, 3, 4, 15, 6, 7, 89_012_345, time.UTC),
+		Caller: zapcore.EntryCaller{Defined: true, File: "/x/cluster/pool/http1.go", Line: 42, Function: "x/pool.(*Conn).Close"},
+	}
 	r := &record{entry: e, message: "a\n\"b\"", thread: 7}
 	for format, want := range map[string]string{
 		DefaultFormat:             "[2026-03-04 15:06:07.089][7][warning][upstream] [pool/http1.go:42] a\n\"b\"",
@@ -170,7 +172,8 @@ func TestConfig(t *testing.T) {
 	}
 	js := func(m map[string]any) *bootstrapv3.Bootstrap_ApplicationLogConfig {
 		return &bootstrapv3.Bootstrap_ApplicationLogConfig{LogFormat: &bootstrapv3.Bootstrap_ApplicationLogConfig_LogFormat{
-			LogFormat: &bootstrapv3.Bootstrap_ApplicationLogConfig_LogFormat_JsonFormat{JsonFormat: fields(m)}}}
+			LogFormat: &bootstrapv3.Bootstrap_ApplicationLogConfig_LogFormat_JsonFormat{JsonFormat: fields(m)},
+		}}
 	}
 	p, err := CompileConfig(js(map[string]any{"m": "%j", "l": map[string]any{"level": "%l"}}))
 	if err != nil {
@@ -192,7 +195,8 @@ func TestConfig(t *testing.T) {
 		t.Errorf("%v, %v", p, err)
 	}
 	text := &bootstrapv3.Bootstrap_ApplicationLogConfig{LogFormat: &bootstrapv3.Bootstrap_ApplicationLogConfig_LogFormat{
-		LogFormat: &bootstrapv3.Bootstrap_ApplicationLogConfig_LogFormat_TextFormat{TextFormat: "%n"}}}
+		LogFormat: &bootstrapv3.Bootstrap_ApplicationLogConfig_LogFormat_TextFormat{TextFormat: "%n"},
+	}}
 	if p, err := CompileConfig(text); p == nil || err != nil || errors.Is(err, ErrTwoFormats) {
 		t.Errorf("%v, %v", p, err)
 	}

@@ -47,12 +47,12 @@ func TestString(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, s := range strings.Split(c.yes, " ") {
+		for s := range strings.SplitSeq(c.yes, " ") {
 			if !m.Match(s) {
 				t.Errorf("%s does not match %q", c.matcher, s)
 			}
 		}
-		for _, s := range strings.Split(c.no, " ") {
+		for s := range strings.SplitSeq(c.no, " ") {
 			if m.Match(s) {
 				t.Errorf("%s matches %q", c.matcher, s)
 			}
@@ -76,7 +76,7 @@ func TestRefusedStrings(t *testing.T) {
 // request makes one with headers "name: value" separated by "|".
 func request(headers string) *stream.Request {
 	q := &stream.Request{Method: "GET", Path: "/p?q=1", Authority: "a.test", Scheme: "http"}
-	for _, h := range strings.Split(headers, "|") {
+	for h := range strings.SplitSeq(headers, "|") {
 		if k, v, ok := strings.Cut(h, ": "); ok {
 			q.Header.Add(k, v)
 		}
@@ -205,7 +205,7 @@ func TestMetadata(t *testing.T) {
 		{"s", `{"or_match":{"value_matchers":[{"bool_match":true},{"string_match":{"exact":"v"}}]}}`, true},
 	} {
 		p := &matcherv3.MetadataMatcher{Filter: "ns", Value: read(t, c.value, &matcherv3.ValueMatcher{})}
-		for _, key := range strings.Split(c.path, ".") {
+		for key := range strings.SplitSeq(c.path, ".") {
 			p.Path = append(p.Path, &matcherv3.MetadataMatcher_PathSegment{Segment: &matcherv3.MetadataMatcher_PathSegment_Key{Key: key}})
 		}
 		for _, invert := range []bool{false, true} {
@@ -318,7 +318,9 @@ func headerIs(t testing.TB, name, value string) *pred {
 	return &pred{MatchType: &xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate_{SinglePredicate: &singly{
 		Input: config(t, &matcherv3.HttpRequestHeaderMatchInput{HeaderName: name}),
 		Matcher: &xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate_ValueMatch{ValueMatch: &xdsmatcherv3.StringMatcher{
-			MatchPattern: &xdsmatcherv3.StringMatcher_Exact{Exact: value}}}}}}
+			MatchPattern: &xdsmatcherv3.StringMatcher_Exact{Exact: value},
+		}},
+	}}}
 }
 
 func TestTreeList(t *testing.T) {
@@ -373,9 +375,11 @@ func TestTreeAddresses(t *testing.T) {
 		return &xdscorev3.CidrRange{AddressPrefix: n.Addr().String(), PrefixLen: wrapperspb.UInt32(uint32(n.Bits()))}
 	}
 	ranges := &xdsmatcherv3.IPMatcher{RangeMatchers: []*xdsmatcherv3.IPMatcher_IPRangeMatcher{
-		{Ranges: []*xdscorev3.CidrRange{cidr("10.0.0.0/8")}, OnMatch: leaf("wide")}, {Ranges: []*xdscorev3.CidrRange{cidr("10.1.0.0/16")}, OnMatch: leaf("narrow")}}}
+		{Ranges: []*xdscorev3.CidrRange{cidr("10.0.0.0/8")}, OnMatch: leaf("wide")}, {Ranges: []*xdscorev3.CidrRange{cidr("10.1.0.0/16")}, OnMatch: leaf("narrow")},
+	}}
 	tree, err := compileNames(t, &xdsmatcherv3.Matcher{MatcherType: &xdsmatcherv3.Matcher_MatcherTree_{MatcherTree: &treeProto{
-		Input: config(t, &networkv3.SourceIPInput{}), TreeType: &xdsmatcherv3.Matcher_MatcherTree_CustomMatch{CustomMatch: config(t, ranges)}}}})
+		Input: config(t, &networkv3.SourceIPInput{}), TreeType: &xdsmatcherv3.Matcher_MatcherTree_CustomMatch{CustomMatch: config(t, ranges)},
+	}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -389,9 +393,13 @@ func TestTreeAddresses(t *testing.T) {
 }
 
 func TestCustomPredicate(t *testing.T) {
-	p := &pred{MatchType: &xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate_{SinglePredicate: &singly{Input: config(t, &networkv3.DestinationIPInput{}),
-		Matcher: &xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate_CustomMatch{CustomMatch: config(t, &ipv3.Ip{StatPrefix: "x",
-			CidrRanges: []*corev3.CidrRange{{AddressPrefix: "127.0.0.0", PrefixLen: wrapperspb.UInt32(8)}}})}}}}
+	p := &pred{MatchType: &xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate_{SinglePredicate: &singly{
+		Input: config(t, &networkv3.DestinationIPInput{}),
+		Matcher: &xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate_CustomMatch{CustomMatch: config(t, &ipv3.Ip{
+			StatPrefix: "x",
+			CidrRanges: []*corev3.CidrRange{{AddressPrefix: "127.0.0.0", PrefixLen: wrapperspb.UInt32(8)}},
+		})},
+	}}}
 	f, err := inputs{}.predicate(p)
 	if err != nil {
 		t.Fatal(err)
@@ -411,7 +419,8 @@ func TestRefusedTrees(t *testing.T) {
 	for want, m := range map[string]*xdsmatcherv3.Matcher{
 		"on_no_match.keep_matching: is not supported": {OnNoMatch: keep},
 		"matcher_tree.input: didn't find a registered implementation for 'n' with type URL: 'type.googleapis.com/xds.core.v3.CidrRange'": {
-			MatcherType: &xdsmatcherv3.Matcher_MatcherTree_{MatcherTree: &treeProto{Input: config(t, &xdscorev3.CidrRange{})}}},
+			MatcherType: &xdsmatcherv3.Matcher_MatcherTree_{MatcherTree: &treeProto{Input: config(t, &xdscorev3.CidrRange{})}},
+		},
 	} {
 		if _, err := compileNames(t, m); err == nil || err.Error() != want {
 			t.Errorf("%v, want %s", err, want)

@@ -1,6 +1,7 @@
 package match
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"regexp/syntax"
@@ -120,7 +121,7 @@ func (s *Substitution) parse(text string) error {
 			flush()
 			s.parts = append(s.parts, part{"", g})
 		default:
-			return fmt.Errorf("invalid substitution: a backslash needs a digit or a backslash behind it")
+			return errors.New("invalid substitution: a backslash needs a digit or a backslash behind it")
 		}
 	}
 	flush()

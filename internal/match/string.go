@@ -3,6 +3,7 @@
 package match
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -53,7 +54,7 @@ func CompileString(m *matcherv3.StringMatcher) (String, error) {
 	case *matcherv3.StringMatcher_Custom:
 		return String{}, fmt.Errorf("custom: %w", unknown(p.Custom))
 	}
-	return String{}, fmt.Errorf("match_pattern: is required")
+	return String{}, errors.New("match_pattern: is required")
 }
 
 // CompileStrings compiles a list of which any matches (envoy.type.matcher.v3.ListStringMatcher).
@@ -98,7 +99,7 @@ func compileXDSString(m *xdsmatcherv3.StringMatcher) (String, error) {
 	case *xdsmatcherv3.StringMatcher_Custom:
 		return String{}, fmt.Errorf("custom: %w", unknown(p.Custom))
 	}
-	return String{}, fmt.Errorf("match_pattern: is required")
+	return String{}, errors.New("match_pattern: is required")
 }
 
 func newString(k kind, text string, fold bool) String {

@@ -1,6 +1,7 @@
 package match
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -68,7 +69,7 @@ func CompileValue(m *matcherv3.ValueMatcher) (Value, error) {
 		}
 		return v, nil
 	}
-	return Value{}, fmt.Errorf("match_pattern: is required")
+	return Value{}, errors.New("match_pattern: is required")
 }
 
 // Match says whether v matches; there is false where metadata have no such value.
@@ -203,7 +204,7 @@ func CompileFilterState(m *matcherv3.FilterStateMatcher) (FilterState, error) {
 			return c, fmt.Errorf("address_match.ranges%w", err)
 		}
 	default:
-		return c, fmt.Errorf("matcher: is required")
+		return c, errors.New("matcher: is required")
 	}
 	return c, nil
 }

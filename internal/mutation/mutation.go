@@ -97,7 +97,7 @@ func (o *option) evaluate(h *header.Map, s *stream.Stream) (change, bool) {
 	if o.template != nil {
 		c.value = s.Append(o.template.Append)
 	}
-	return c, (c.value != "" || o.keepEmpty) && strings.IndexAny(c.value, "\r\n\x00") < 0
+	return c, (c.value != "" || o.keepEmpty) && !strings.ContainsAny(c.value, "\r\n\x00")
 }
 
 // add adds a field. Of some headers there is only ever one: a further value is joined to it by a comma.
@@ -133,7 +133,7 @@ const (
 // singles are the headers that Envoy joins (its inline headers), as observed.
 var singles = func() map[string]uint8 {
 	all := map[string]uint8{}
-	for _, name := range strings.Fields(`user-agent x-forwarded-for x-forwarded-proto x-forwarded-host x-forwarded-port
+	for name := range strings.FieldsSeq(`user-agent x-forwarded-for x-forwarded-proto x-forwarded-host x-forwarded-port
 		x-forwarded-client-cert accept accept-encoding authorization cache-control content-type content-encoding content-length referer
 		origin x-request-id via te x-client-trace-id x-envoy-attempt-count grpc-timeout pragma if-none-match if-match if-range
 		if-modified-since if-unmodified-since x-envoy-decorator-operation x-envoy-original-path x-envoy-external-address
@@ -142,7 +142,7 @@ var singles = func() map[string]uint8 {
 		x-envoy-downstream-service-cluster x-envoy-downstream-service-node x-envoy-force-trace`) {
 		all[name] |= ofRequest
 	}
-	for _, name := range strings.Fields(`cache-control content-type content-encoding content-length x-request-id via
+	for name := range strings.FieldsSeq(`cache-control content-type content-encoding content-length x-request-id via
 		x-envoy-attempt-count date server etag location grpc-status grpc-message x-envoy-decorator-operation vary
 		access-control-allow-origin access-control-allow-headers access-control-allow-methods access-control-allow-credentials
 		access-control-expose-headers access-control-max-age age expires last-modified connection keep-alive proxy-connection upgrade

@@ -67,11 +67,18 @@ func TestAppendActions(t *testing.T) {
 		keep   bool
 		want   string
 	}{
-		{always, "v", false, "x-a=old x-a=old2 x-a=v"}, {always, "", false, "x-a=old x-a=old2"}, {always, "", true, "x-a=old x-a=old2 x-a="},
-		{always, "%REQ(x-none)%", false, "x-a=old x-a=old2"}, {always, "%REQ(x-none)%", true, "x-a=old x-a=old2 x-a="},
+		{always, "v", false, "x-a=old x-a=old2 x-a=v"},
+		{always, "", false, "x-a=old x-a=old2"},
+		{always, "", true, "x-a=old x-a=old2 x-a="},
+		{always, "%REQ(x-none)%", false, "x-a=old x-a=old2"},
+		{always, "%REQ(x-none)%", true, "x-a=old x-a=old2 x-a="},
 		{ifAbsent, "v", true, "x-a=old x-a=old2"},
-		{overwrite, "v", false, "x-a=v"}, {overwrite, "", false, "x-a=old x-a=old2"}, {overwrite, "%REQ(x-none)%", true, "x-a="},
-		{onlyExists, "v", false, "x-a=v"}, {onlyExists, "", false, "x-a=old x-a=old2"}, {onlyExists, "", true, "x-a="},
+		{overwrite, "v", false, "x-a=v"},
+		{overwrite, "", false, "x-a=old x-a=old2"},
+		{overwrite, "%REQ(x-none)%", true, "x-a="},
+		{onlyExists, "v", false, "x-a=v"},
+		{onlyExists, "", false, "x-a=old x-a=old2"},
+		{onlyExists, "", true, "x-a="},
 	} {
 		t.Run(fmt.Sprint(c.action, c.value, c.keep), func(t *testing.T) {
 			o := act(opt("X-A", c.value), c.action)
@@ -183,7 +190,8 @@ func TestMutations(t *testing.T) {
 		appending(act(opt(":path", "%REQ(:path)%/more"), overwrite)),
 		appending(opt("y-1", "1")), appending(opt("y-2", "1")),
 		{Action: &mutationrulesv3.HeaderMutation_RemoveOnMatch_{RemoveOnMatch: &mutationrulesv3.HeaderMutation_RemoveOnMatch{
-			KeyMatcher: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: "y-"}}}}},
+			KeyMatcher: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: "y-"}},
+		}}},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -67,6 +67,7 @@ func typedStruct(url string, value *structpb.Struct) (proto.Message, []string, e
 
 type checker struct {
 	Findings
+
 	depth int
 }
 

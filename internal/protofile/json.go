@@ -1,6 +1,7 @@
 package protofile
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -13,7 +14,7 @@ import (
 func parseJSON(raw []byte) (*node, error) {
 	p := &jsonParser{s: string(raw)}
 	if !utf8.ValidString(p.s) {
-		return nil, fmt.Errorf("the text is not valid UTF-8")
+		return nil, errors.New("the text is not valid UTF-8")
 	}
 	n, err := p.value(0)
 	if err != nil {

@@ -246,7 +246,7 @@ func TestCheckNamesThePath(t *testing.T) {
 		"any":          {nested(inner), "bootstrap_extensions[0].typed_config.name: " + badName},
 		"typed struct": {nested(pack(t, &xdsv3.TypedStruct{TypeUrl: "type.googleapis.com/envoy.config.cluster.v3.Cluster", Value: unpacked})), "bootstrap_extensions[0].typed_config.name: " + badName},
 		"absent":       {nested(&anypb.Any{TypeUrl: "t/no.Such"}), "bootstrap_extensions[0].typed_config: didn't find a registered implementation for 'x' with type URL 't/no.Such'"},
-		"duration":     {&bootstrapv3.Bootstrap{Watchdog: &bootstrapv3.Watchdog{MissTimeout: durationpb.New(-1)}}, "watchdog.miss_timeout: invalid duration: expected positive duration"}, //nolint:staticcheck // deprecated, and short
+		"duration":     {&bootstrapv3.Bootstrap{Watchdog: &bootstrapv3.Watchdog{MissTimeout: durationpb.New(-1)}}, "watchdog.miss_timeout: invalid duration: expected positive duration"},
 		"garbage":      {nested(&anypb.Any{TypeUrl: inner.TypeUrl, Value: []byte{0xff}}), "bootstrap_extensions[0].typed_config: unable to unpack as envoy.config.cluster.v3.Cluster"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -267,7 +267,7 @@ func TestCheckFindings(t *testing.T) {
 	}
 	typed := pack(t, &xdsv3.TypedStruct{TypeUrl: "envoy.config.cluster.v3.Cluster", Value: value})
 	found, err := Check(&bootstrapv3.Bootstrap{
-		Node:                &corev3.Node{ListeningAddresses: []*corev3.Address{{Address: &corev3.Address_Pipe{Pipe: &corev3.Pipe{Path: "/a"}}}}}, //nolint:staticcheck // deprecated on purpose
+		Node:                &corev3.Node{ListeningAddresses: []*corev3.Address{{Address: &corev3.Address_Pipe{Pipe: &corev3.Pipe{Path: "/a"}}}}},
 		StaticResources:     &bootstrapv3.Bootstrap_StaticResources{Clusters: []*clusterv3.Cluster{withUnknown}},
 		BootstrapExtensions: []*corev3.TypedExtensionConfig{{Name: "x", TypedConfig: typed}},
 	})
@@ -313,8 +313,10 @@ func FuzzParse(f *testing.F) {
 
 // TestReadsItsOwnJSON: what protojson writes is read back as it was.
 func TestReadsItsOwnJSON(t *testing.T) {
-	want := &adminv3.ServerInfo{Version: "v", CommandLineOptions: &adminv3.CommandLineOptions{BaseId: 1 << 60, Mode: adminv3.CommandLineOptions_Validate},
-		Node: &corev3.Node{DynamicParameters: nil, Metadata: &structpb.Struct{Fields: map[string]*structpb.Value{"a": structpb.NewNumberValue(1.5)}}}}
+	want := &adminv3.ServerInfo{
+		Version: "v", CommandLineOptions: &adminv3.CommandLineOptions{BaseId: 1 << 60, Mode: adminv3.CommandLineOptions_Validate},
+		Node: &corev3.Node{DynamicParameters: nil, Metadata: &structpb.Struct{Fields: map[string]*structpb.Value{"a": structpb.NewNumberValue(1.5)}}},
+	}
 	for _, o := range []protojson.MarshalOptions{{}, {UseProtoNames: true, EmitUnpopulated: true, Multiline: true}} {
 		js, err := o.Marshal(want)
 		if err != nil {

@@ -47,8 +47,10 @@ func (d *decoder) wellKnown(m protoreflect.Message, n *node, path string) (handl
 
 // formatted reads a duration ("1.5s"), a time or a field mask.
 func formatted(m protoreflect.Message, n *node) error {
-	what := map[protoreflect.Name]string{"Duration": `a duration such as "5s" or "0.25s"`, "Timestamp": "a time such as \"2006-01-02T15:04:05Z\"",
-		"FieldMask": "a list of fields"}[m.Descriptor().Name()]
+	what := map[protoreflect.Name]string{
+		"Duration": `a duration such as "5s" or "0.25s"`, "Timestamp": "a time such as \"2006-01-02T15:04:05Z\"",
+		"FieldMask": "a list of fields",
+	}[m.Descriptor().Name()]
 	if n.kind != text || strings.HasPrefix(n.text, ".") || strings.HasSuffix(n.text, ".s") {
 		return unexpected(n, what)
 	}

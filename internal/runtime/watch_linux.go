@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -42,11 +43,8 @@ func (w *watcher) run(name string, moved func()) {
 		if err != nil {
 			return
 		}
-		for _, got := range names(buf[:n]) {
-			if got == name {
-				moved()
-				break
-			}
+		if slices.Contains(names(buf[:n]), name) {
+			moved()
 		}
 	}
 }

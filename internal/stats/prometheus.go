@@ -66,15 +66,15 @@ func metricType(k Kind) dto.MetricType {
 func metric(st *Stat, tags []Tag, buckets func(name string) []float64) *dto.Metric {
 	m := &dto.Metric{}
 	for _, t := range tags {
-		m.Label = append(m.Label, &dto.LabelPair{Name: proto.String(sanitizeLabel(t.Name)), Value: proto.String(t.Value)})
+		m.Label = append(m.Label, &dto.LabelPair{Name: new(sanitizeLabel(t.Name)), Value: new(t.Value)})
 	}
 	switch st.Kind {
 	case KindCounter:
-		m.Counter = &dto.Counter{Value: proto.Float64(float64(st.Counter))}
+		m.Counter = &dto.Counter{Value: new(float64(st.Counter))}
 	case KindGauge:
-		m.Gauge = &dto.Gauge{Value: proto.Float64(float64(st.Gauge))}
+		m.Gauge = &dto.Gauge{Value: new(float64(st.Gauge))}
 	case KindText:
-		m.Label = append(m.Label, &dto.LabelPair{Name: proto.String("text_value"), Value: proto.String(st.Text)})
+		m.Label = append(m.Label, &dto.LabelPair{Name: new("text_value"), Value: new(st.Text)})
 		m.Gauge = &dto.Gauge{Value: proto.Float64(0)}
 	case KindHistogram:
 		m.Histogram = histogram(st, buckets(st.Name))
@@ -84,9 +84,9 @@ func metric(st *Stat, tags []Tag, buckets func(name string) []float64) *dto.Metr
 
 func histogram(st *Stat, bounds []float64) *dto.Histogram {
 	d, scale := st.Histogram.Total(), st.Scale()
-	h := &dto.Histogram{SampleCount: proto.Uint64(d.Count()), SampleSum: proto.Float64(d.Sum() * scale)}
+	h := &dto.Histogram{SampleCount: new(d.Count()), SampleSum: new(d.Sum() * scale)}
 	for _, bound := range bounds {
-		h.Bucket = append(h.Bucket, &dto.Bucket{UpperBound: proto.Float64(bound), CumulativeCount: proto.Uint64(d.Below(bound / scale))})
+		h.Bucket = append(h.Bucket, &dto.Bucket{UpperBound: new(bound), CumulativeCount: new(d.Below(bound / scale))})
 	}
 	return h
 }

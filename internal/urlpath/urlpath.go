@@ -75,7 +75,7 @@ func split(path string) (before, query string) {
 // UnescapeSlashes turns the escapes of slash and backslash into what they stand for.
 func UnescapeSlashes(path string) string {
 	before, query := split(path)
-	if i := strings.IndexByte(before, '%'); i < 0 {
+	if found := strings.Contains(before, "%"); !found {
 		return path
 	}
 	b := make([]byte, 0, len(path))
