@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 )
 
@@ -113,8 +114,8 @@ func (h *host) cleanup(o *options, p *plan) error {
 	}
 	for _, family := range []string{"inet", "inet6"} {
 		// There may be none: that is what is wanted.
-		_, _ = h.run("", "ip", "-f", family, "rule", "del", "fwmark", fmt.Sprint(o.Mark), "lookup", fmt.Sprint(o.Table))
-		_, _ = h.run("", "ip", "-f", family, "route", "del", "local", "default", "dev", "lo", "table", fmt.Sprint(o.Table))
+		_, _ = h.run("", "ip", "-f", family, "rule", "del", "fwmark", strconv.FormatUint(uint64(o.Mark), 10), "lookup", strconv.FormatUint(uint64(o.Table), 10))
+		_, _ = h.run("", "ip", "-f", family, "route", "del", "local", "default", "dev", "lo", "table", strconv.FormatUint(uint64(o.Table), 10))
 	}
 	return nil
 }
@@ -139,11 +140,11 @@ func (h *host) route(o *options) error {
 			return err
 		}
 		if !strings.Contains(rules, fmt.Sprintf("fwmark %#x lookup %d", o.Mark, o.Table)) {
-			if _, err := h.run("", "ip", "-f", family, "rule", "add", "fwmark", fmt.Sprint(o.Mark), "lookup", fmt.Sprint(o.Table)); err != nil {
+			if _, err := h.run("", "ip", "-f", family, "rule", "add", "fwmark", strconv.FormatUint(uint64(o.Mark), 10), "lookup", strconv.FormatUint(uint64(o.Table), 10)); err != nil {
 				return err
 			}
 		}
-		if _, err := h.run("", "ip", "-f", family, "route", "replace", "local", "default", "dev", "lo", "table", fmt.Sprint(o.Table)); err != nil {
+		if _, err := h.run("", "ip", "-f", family, "route", "replace", "local", "default", "dev", "lo", "table", strconv.FormatUint(uint64(o.Table), 10)); err != nil {
 			return err
 		}
 	}

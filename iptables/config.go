@@ -68,8 +68,10 @@ func (c *Config) validate() error {
 		option string
 		ports  []string
 	}{
-		{"istio-inbound-ports", c.InboundPorts}, {"istio-local-exclude-ports", c.InboundExclude},
-		{"istio-outbound-ports", c.OutboundPorts}, {"istio-local-outbound-ports-exclude", c.OutboundExclude},
+		{"istio-inbound-ports", c.InboundPorts},
+		{"istio-local-exclude-ports", c.InboundExclude},
+		{"istio-outbound-ports", c.OutboundPorts},
+		{"istio-local-outbound-ports-exclude", c.OutboundExclude},
 	} {
 		for _, p := range l.ports {
 			if _, err := strconv.ParseUint(p, 10, 16); err != nil && (p != "*" || l.option != "istio-inbound-ports") {

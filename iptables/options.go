@@ -1,7 +1,7 @@
 package iptables
 
 import (
-	"fmt"
+	"errors"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -10,6 +10,7 @@ import (
 // options is a command line: what to redirect, and how to do it.
 type options struct {
 	Config
+
 	dryRun    bool
 	cleanup   bool
 	skipApply bool
@@ -70,7 +71,7 @@ func parse(args []string) (*options, error) {
 		return nil, err
 	}
 	if *validation {
-		return nil, fmt.Errorf("run-validation: not supported")
+		return nil, errors.New("run-validation: not supported")
 	}
 	for name, to := range lists {
 		*to = split(f.Lookup(name).Value.String())

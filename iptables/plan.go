@@ -124,8 +124,10 @@ func (p *plan) inbound() {
 			if local == "!::1/128" {
 				anyIP = "::"
 			}
-			return rule{table: mangle, chain: "ISTIO_TPROXY", destination: local, protocol: "tcp",
-				target: fmt.Sprintf("TPROXY --on-port %d --on-ip %s --tproxy-mark %#x/0xffffffff", c.InboundPort, anyIP, c.Mark)}
+			return rule{
+				table: mangle, chain: "ISTIO_TPROXY", destination: local, protocol: "tcp",
+				target: fmt.Sprintf("TPROXY --on-port %d --on-ip %s --tproxy-mark %#x/0xffffffff", c.InboundPort, anyIP, c.Mark),
+			}
 		})
 	}
 	p.add(rule{table: t, chain: "PREROUTING", protocol: "tcp", target: "ISTIO_INBOUND"})
@@ -184,8 +186,10 @@ func (p *plan) outbound() {
 func (p *plan) owner(dns bool, own func(r rule, not string) rule) {
 	c := &p.config
 	p.versioned("!127.0.0.1/32", "!::1/128", func(local string) rule {
-		r := rule{table: nat, chain: "ISTIO_OUTPUT", destination: local, out: "lo", protocol: "tcp", dport: "!" + port(c.TunnelPort),
-			target: "ISTIO_IN_REDIRECT"}
+		r := rule{
+			table: nat, chain: "ISTIO_OUTPUT", destination: local, out: "lo", protocol: "tcp", dport: "!" + port(c.TunnelPort),
+			target: "ISTIO_IN_REDIRECT",
+		}
 		if dns {
 			r.dport, r.dports = "", "!53,"+port(c.TunnelPort)
 		}
