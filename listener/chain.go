@@ -1,6 +1,7 @@
 package listener
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -58,7 +59,7 @@ func buildChain(p *listenerv3.FilterChain, env filter.Env) (*chain, error) {
 
 func buildFilter(f *listenerv3.Filter, env filter.Env) (any, error) {
 	if f.GetConfigDiscovery() != nil {
-		return nil, fmt.Errorf("config_discovery: is not supported")
+		return nil, errors.New("config_discovery: is not supported")
 	}
 	if f.GetTypedConfig() == nil {
 		return nil, fmt.Errorf("didn't find a registered implementation for '%s' with type URL: ''", f.GetName())

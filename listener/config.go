@@ -39,6 +39,7 @@ type config struct {
 // endpoint is one address that a listener listens on.
 type endpoint struct {
 	stream.Address
+
 	v4Too   bool // ipv4_compat
 	mode    fs.FileMode
 	options sockopt.List

@@ -25,6 +25,7 @@ type place struct {
 // connection is a downstream connection from its accept to its end.
 type connection struct {
 	filter.Conn
+
 	info    stream.Conn
 	at      *place
 	version *version
@@ -281,13 +282,13 @@ func (c *connection) open() {
 
 // refuse ends a connection that no terminal filter has.
 func (c *connection) refuse() {
-	_ = c.Conn.Close()
+	_ = c.Close()
 	c.ended()
 }
 
 // reject ends a connection that has no filter chain: it does not count as one in the listener's statistics.
 func (c *connection) reject() {
-	_ = c.Conn.Close()
+	_ = c.Close()
 	c.leave()
 }
 
@@ -342,7 +343,7 @@ func (p *place) end(gone func(*chain) bool) {
 		if c.Drop != nil {
 			c.Drop()
 		} else {
-			_ = c.Conn.Close()
+			_ = c.Close()
 		}
 	}
 }

@@ -7,6 +7,7 @@ package listener
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -71,6 +72,7 @@ type inspector struct {
 // bound is an endpoint with its sockets: one for each worker, or one that they share.
 type bound struct {
 	endpoint
+
 	sockets   []*fiber.Socket
 	accepting []fiber.Listener // by worker; each element belongs to its worker
 }
@@ -149,7 +151,7 @@ func (v *version) wait() func() {
 
 func (v *version) buildInspectors(p *listenerv3.Listener, env filter.Env) error {
 	list := p.GetListenerFilters()
-	for i, f := range append(list[:len(list):len(list)], implied(p)...) {
+	for i, f := range append(slices.Clip(list), implied(p)...) {
 		if f.GetConfigDiscovery() != nil {
 			return fmt.Errorf("listener_filters[%d].config_discovery: is not supported", i)
 		}

@@ -21,6 +21,7 @@ import (
 // Config is what a Manager is made of.
 type Config struct {
 	*filter.Process
+
 	// Control is the loop that the manager's methods are called on once the process runs.
 	Control *control.Loop
 	// Drain is the drain of the process; that of each listener is made below it. It may be nil.

@@ -15,11 +15,11 @@ import (
 	directresponsev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/direct_response/v3"
 
 	"github.com/outrigger-proxy/outrigger/filter"
-	"github.com/outrigger-proxy/outrigger/filter/listener/http_inspector"
-	"github.com/outrigger-proxy/outrigger/filter/listener/original_dst"
-	"github.com/outrigger-proxy/outrigger/filter/listener/proxy_protocol"
-	"github.com/outrigger-proxy/outrigger/filter/network/connection_limit"
-	"github.com/outrigger-proxy/outrigger/filter/network/direct_response"
+	httpinspector "github.com/outrigger-proxy/outrigger/filter/listener/http_inspector"
+	originaldst "github.com/outrigger-proxy/outrigger/filter/listener/original_dst"
+	proxyprotocol "github.com/outrigger-proxy/outrigger/filter/listener/proxy_protocol"
+	connectionlimit "github.com/outrigger-proxy/outrigger/filter/network/connection_limit"
+	directresponse "github.com/outrigger-proxy/outrigger/filter/network/direct_response"
 	"github.com/outrigger-proxy/outrigger/filter/network/echo"
 	"github.com/outrigger-proxy/outrigger/internal/control"
 	"github.com/outrigger-proxy/outrigger/internal/extension"
@@ -32,6 +32,7 @@ import (
 // rig is a manager with workers and a control loop.
 type rig struct {
 	*Manager
+
 	t     *testing.T
 	store *stats.Store
 	loop  *control.Loop
@@ -233,8 +234,12 @@ func TestAddresses(t *testing.T) {
 - address: {pipe: {path: "@outrigger-` + filepath.Base(dir) + `"}}`)
 		_, port, _ := net.SplitHostPort(r.address("l", 2))
 		for _, at := range [][2]string{
-			{"tcp", r.address("l", 0)}, {"tcp", r.address("l", 1)}, {"tcp", "127.0.0.1:" + port}, {"tcp", "[::1]:" + port},
-			{"unix", path}, {"unix", r.address("l", 4)},
+			{"tcp", r.address("l", 0)},
+			{"tcp", r.address("l", 1)},
+			{"tcp", "127.0.0.1:" + port},
+			{"tcp", "[::1]:" + port},
+			{"unix", path},
+			{"unix", r.address("l", 4)},
 		} {
 			if got := r.all(r.dialAt(at[0], at[1])); got != "hi" {
 				t.Errorf("%v: got %q", at, got)

@@ -73,8 +73,10 @@ func TestFilterChainMatch(t *testing.T) {
 	}{
 		{"no rules", "filter_chains: [{name: a}]", map[string]seen{"a": {}, "a#2": {local: "unix", remote: "unix"}}},
 		{"nothing matches", "filter_chains: [{name: a, filter_chain_match: {destination_port: 81}}]", map[string]seen{"-": {}}},
-		{"default", "{filter_chains: [{name: a, filter_chain_match: {destination_port: 81}}], default_filter_chain: {name: d}}",
-			map[string]seen{"d": {}, "a": {local: "10.0.0.1:81"}, "d#2": {local: "unix", remote: "unix"}}},
+		{
+			"default", "{filter_chains: [{name: a, filter_chain_match: {destination_port: 81}}], default_filter_chain: {name: d}}",
+			map[string]seen{"d": {}, "a": {local: "10.0.0.1:81"}, "d#2": {local: "unix", remote: "unix"}},
+		},
 		{
 			"a port decides, even if nothing below it matches",
 			`{filter_chains: [{name: port, filter_chain_match: {destination_port: 80, server_names: [x]}}, {name: any}], default_filter_chain: {name: d}}`,
@@ -174,13 +176,19 @@ func TestFilterChainMatch(t *testing.T) {
 
 func TestFilterChainMatchRefusals(t *testing.T) {
 	for _, c := range []struct{ chains, want string }{
-		{"[{name: a, filter_chain_match: {destination_port: 1}}, {name: b, filter_chain_match: {destination_port: 1}}]",
-			`filter_chains[1]: filter chain 'b' has the same matching rules defined as 'a'. duplicate matcher is: {"destination_port":1}`},
+		{
+			"[{name: a, filter_chain_match: {destination_port: 1}}, {name: b, filter_chain_match: {destination_port: 1}}]",
+			`filter_chains[1]: filter chain 'b' has the same matching rules defined as 'a'. duplicate matcher is: {"destination_port":1}`,
+		},
 		{"[{name: a}, {name: b, filter_chain_match: {}}]", `filter_chains[1]: filter chain 'b' has the same matching rules defined as 'a'. duplicate matcher is: {}`},
-		{"[{filter_chain_match: {server_names: [a, b]}}, {filter_chain_match: {server_names: [B, c]}}]",
-			"filter_chains[1]: multiple filter chains with overlapping matching rules are defined"},
-		{"[{filter_chain_match: {source_ports: [1, 2]}}, {filter_chain_match: {source_ports: [2]}}]",
-			"filter_chains[1]: multiple filter chains with overlapping matching rules are defined"},
+		{
+			"[{filter_chain_match: {server_names: [a, b]}}, {filter_chain_match: {server_names: [B, c]}}]",
+			"filter_chains[1]: multiple filter chains with overlapping matching rules are defined",
+		},
+		{
+			"[{filter_chain_match: {source_ports: [1, 2]}}, {filter_chain_match: {source_ports: [2]}}]",
+			"filter_chains[1]: multiple filter chains with overlapping matching rules are defined",
+		},
 		{"[{filter_chain_match: {server_names: [a*.com]}}]", `filter_chains[0].filter_chain_match.server_names[0]: partial wildcards are not supported in "server_names"`},
 		{"[{filter_chain_match: {server_names: ['*']}}]", `filter_chains[0].filter_chain_match.server_names[0]: partial wildcards are not supported in "server_names"`},
 		{"[{filter_chain_match: {address_suffix: x}}]", "filter_chains[0].filter_chain_match.address_suffix, suffix_len: contains unimplemented fields"},
