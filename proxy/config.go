@@ -150,8 +150,8 @@ func parseNode(n *corev3.Node, flags *adminv3.CommandLineOptions) *corev3.Node {
 
 // parseDNS joins the ways to describe the resolver, of which the newest wins.
 func parseDNS(b *bootstrapv3.Bootstrap) (*corev3.TypedExtensionConfig, error) {
-	old := b.GetDnsResolutionConfig() //nolint:staticcheck // deprecated, and honoured
-	tcp := b.GetUseTcpForDnsLookups() //nolint:staticcheck // deprecated, and honoured
+	old := b.GetDnsResolutionConfig()
+	tcp := b.GetUseTcpForDnsLookups()
 	if b.GetTypedDnsResolverConfig() != nil || old == nil && !tcp {
 		return b.GetTypedDnsResolverConfig(), nil
 	}
@@ -164,8 +164,10 @@ func parseDNS(b *bootstrapv3.Bootstrap) (*corev3.TypedExtensionConfig, error) {
 }
 
 func (c *config) filterNode() filter.Node {
-	return filter.Node{ID: c.node.GetId(), Cluster: c.node.GetCluster(), Region: c.locality.Region, Zone: c.locality.Zone,
-		Subzone: c.locality.Subzone, Metadata: stream.Metadata{}}
+	return filter.Node{
+		ID: c.node.GetId(), Cluster: c.node.GetCluster(), Region: c.locality.Region, Zone: c.locality.Zone,
+		Subzone: c.locality.Subzone, Metadata: stream.Metadata{},
+	}
 }
 
 func (c *config) parseStats(p *metricsv3.StatsConfig, cli []string) (err error) {

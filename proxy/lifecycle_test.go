@@ -59,6 +59,7 @@ static_resources:
 // running is a proxy that serves until the test ends.
 type running struct {
 	*proxy.Proxy
+
 	ended chan struct{}
 }
 
@@ -67,9 +68,13 @@ func options(drain time.Duration) proxy.Options {
 	if os.Getenv("OUTRIGGER_ENGINE") == "goroutine" {
 		engine = fiber.NewGoroutines
 	}
-	return proxy.Options{Flags: &adminv3.CommandLineOptions{Concurrency: 2, DrainTime: durationpb.New(drain),
-		FileFlushInterval: durationpb.New(10 * time.Millisecond)},
-		Extensions: all.Extensions(), Logs: log.Discard(), Engine: engine}
+	return proxy.Options{
+		Flags: &adminv3.CommandLineOptions{
+			Concurrency: 2, DrainTime: durationpb.New(drain),
+			FileFlushInterval: durationpb.New(10 * time.Millisecond),
+		},
+		Extensions: all.Extensions(), Logs: log.Discard(), Engine: engine,
+	}
 }
 
 func start(t *testing.T, config string, o proxy.Options) *running {

@@ -79,8 +79,10 @@ func New(b *bootstrapv3.Bootstrap, o Options) (*Proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Proxy{bootstrap: b, options: o, config: c, Stats: &stats.Store{}, Control: control.New(), drain: drain.New(nil),
-		log: o.Logs.Get("main"), live: make(chan struct{}), ended: make(chan struct{})}
+	p := &Proxy{
+		bootstrap: b, options: o, config: c, Stats: &stats.Store{}, Control: control.New(), drain: drain.New(nil),
+		log: o.Logs.Get("main"), live: make(chan struct{}), ended: make(chan struct{}),
+	}
 	p.state.Store(int32(adminv3.ServerInfo_PRE_INITIALIZING))
 	if err := p.build(); err != nil {
 		p.Close()
@@ -145,8 +147,10 @@ func (p *Proxy) makeManagers() {
 		Locality: p.config.locality, LocalCluster: p.bootstrap.GetClusterManager().GetLocalClusterName(),
 		Bind: p.bootstrap.GetClusterManager().GetUpstreamBindConfig(), DNS: p.config.dns,
 	})
-	p.process = &filter.Process{Workers: p.Workers, Clusters: p.Clusters, Stats: p.Stats, Runtime: p.Runtime, Logs: p.options.Logs,
-		Files: p.Files, Extensions: p.options.Extensions, Node: p.config.filterNode()}
+	p.process = &filter.Process{
+		Workers: p.Workers, Clusters: p.Clusters, Stats: p.Stats, Runtime: p.Runtime, Logs: p.options.Logs,
+		Files: p.Files, Extensions: p.options.Extensions, Node: p.config.filterNode(),
+	}
 	p.Listeners = listener.NewManager(listener.Config{
 		Process: p.process, Control: p.Control, Drain: p.drain, DrainTime: p.drainTime(),
 		DrainImmediate: p.options.Flags.GetDrainStrategy() == adminv3.CommandLineOptions_Immediate,

@@ -43,6 +43,7 @@ const noCertificate = 1<<32 - 1
 // server keeps serverStats.
 type server struct {
 	*serverStats
+
 	mu sync.Mutex // held while they are measured
 }
 

@@ -17,7 +17,7 @@ import (
 // accessLogs builds the loggers of the interface; access_log_path is the older way to ask for a file.
 func (s *Server) accessLogs(p *bootstrapv3.Admin) (filter.Loggers, error) {
 	list := p.GetAccessLog()
-	if path := p.GetAccessLogPath(); path != "" { //nolint:staticcheck // deprecated, and honoured
+	if path := p.GetAccessLogPath(); path != "" {
 		file, err := anypb.New(&filev3.FileAccessLog{Path: path})
 		if err != nil {
 			return nil, err

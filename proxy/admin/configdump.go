@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 
 	adminv3 "github.com/envoyproxy/go-control-plane/envoy/admin/v3"
@@ -166,7 +167,7 @@ func dumpRoutes(d *adminv3.RoutesConfigDump, v listener.View, name *regexp.Regex
 func inlineRoutes(l *listenerv3.Listener) (tables []*routev3.RouteConfiguration) {
 	chains := l.GetFilterChains()
 	if c := l.GetDefaultFilterChain(); c != nil {
-		chains = append(chains[:len(chains):len(chains)], c)
+		chains = append(slices.Clip(chains), c)
 	}
 	for _, c := range chains {
 		for _, f := range c.GetFilters() {

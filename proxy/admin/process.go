@@ -153,7 +153,7 @@ func cpuProfiler(s *Server, w *response, r *http.Request) {
 
 // startProfile writes to the configured path until the profile is stopped.
 func (s *Server) startProfile() error {
-	path := s.Bootstrap.GetAdmin().GetProfilePath() //nolint:staticcheck // deprecated, and honoured
+	path := s.Bootstrap.GetAdmin().GetProfilePath()
 	if path == "" {
 		path = "/var/log/envoy/envoy.prof"
 	}
@@ -162,7 +162,7 @@ func (s *Server) startProfile() error {
 		return err
 	}
 	if err := pprof.StartCPUProfile(f); err != nil {
-		return fmt.Errorf("%w (and %v)", err, f.Close())
+		return fmt.Errorf("%w (and %w)", err, f.Close())
 	}
 	return nil
 }

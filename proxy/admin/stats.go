@@ -25,7 +25,7 @@ func newSelection(q url.Values) (*selection, error) {
 	if f := q.Get("filter"); f != "" {
 		var err error
 		if s.filter, err = regexp.Compile(f); err != nil {
-			return nil, fmt.Errorf("Invalid re2 regex: %w", err) //nolint:staticcheck // Envoy's words
+			return nil, fmt.Errorf("Invalid re2 regex: %w", err)
 		}
 	}
 	return s, nil

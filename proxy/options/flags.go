@@ -30,7 +30,7 @@ func number(f func(o *Options, n uint32)) func(*Options, string) error {
 	return func(o *Options, v string) error {
 		n, err := strconv.ParseInt(v, 10, 64)
 		if err != nil || n < -(1<<31) || n > 1<<32-1 {
-			return fmt.Errorf("Couldn't read argument value from string '%s'", v) //nolint:staticcheck // the text of Envoy's parser
+			return fmt.Errorf("Couldn't read argument value from string '%s'", v)
 		}
 		f(o, uint32(n))
 		return nil

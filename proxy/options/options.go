@@ -27,6 +27,7 @@ import (
 // A Concurrency of 0 is one worker for each CPU.
 type Options struct {
 	*adminv3.CommandLineOptions
+
 	Level           zapcore.Level // --log-level
 	ComponentLevels []log.ComponentLevel
 	LogFormatGiven  bool // --log-format was there
@@ -59,9 +60,11 @@ func Parse(program string, args []string, version string) (*Options, error) {
 }
 
 func defaults() *adminv3.CommandLineOptions {
-	return &adminv3.CommandLineOptions{LogLevel: "info", LogFormat: log.DefaultFormat, SocketPath: "@envoy_domain_socket",
+	return &adminv3.CommandLineOptions{
+		LogLevel: "info", LogFormat: log.DefaultFormat, SocketPath: "@envoy_domain_socket",
 		FileFlushInterval: durationpb.New(10 * time.Second), FileFlushMinSize: 64,
-		DrainTime: durationpb.New(600 * time.Second), ParentShutdownTime: durationpb.New(900 * time.Second)}
+		DrainTime: durationpb.New(600 * time.Second), ParentShutdownTime: durationpb.New(900 * time.Second),
+	}
 }
 
 type parser struct {

@@ -51,9 +51,11 @@ func TestDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := &adminv3.CommandLineOptions{LogLevel: "info", LogFormat: "[%Y-%m-%d %T.%e][%t][%l][%n] [%g:%#] %v", SocketPath: "@envoy_domain_socket",
+	want := &adminv3.CommandLineOptions{
+		LogLevel: "info", LogFormat: "[%Y-%m-%d %T.%e][%t][%l][%n] [%g:%#] %v", SocketPath: "@envoy_domain_socket",
 		FileFlushInterval: durationpb.New(10 * time.Second), FileFlushMinSize: 64, DrainTime: durationpb.New(600 * time.Second),
-		ParentShutdownTime: durationpb.New(900 * time.Second)}
+		ParentShutdownTime: durationpb.New(900 * time.Second),
+	}
 	if !proto.Equal(got.CommandLineOptions, want) || got.Level != zapcore.InfoLevel {
 		t.Errorf("got %v", got)
 	}
