@@ -38,16 +38,25 @@ func TestValidate(t *testing.T) {
 	}{
 		{[]string{"-c", good, "--mode", "validate"}, 0, "configuration '" + good + "' OK\n", ""},
 		{[]string{"-c", good, "--mode", "init_only", "--admin-address-path", "/dev/null", "--config-yaml", "admin: {address: {socket_address: {port_value: 0}}}"}, 0, "", ""},
-		{[]string{"-c", bad, "--mode", "validate", "--log-format", "%l %v"}, 1, "",
-			"critical error initializing configuration '" + bad + "': static_resources.clusters[0].type: unknown enum value \"NOPE\" of envoy.config.cluster.v3.Cluster.DiscoveryType\n"},
-		{[]string{"-c", good, "--log-format", "%v", "--config-yaml", "application_log_config: {log_format: {text_format: x}}"}, 1, "",
-			"error initializing configuration '" + good + "': application_log_config.log_format: only one of it and the command line option --log-format can be specified\n"},
+		{
+			[]string{"-c", bad, "--mode", "validate", "--log-format", "%l %v"},
+			1, "",
+			"critical error initializing configuration '" + bad + "': static_resources.clusters[0].type: unknown enum value \"NOPE\" of envoy.config.cluster.v3.Cluster.DiscoveryType\n",
+		},
+		{
+			[]string{"-c", good, "--log-format", "%v", "--config-yaml", "application_log_config: {log_format: {text_format: x}}"},
+			1, "",
+			"error initializing configuration '" + good + "': application_log_config.log_format: only one of it and the command line option --log-format can be specified\n",
+		},
 		{[]string{"-c", good, "--log-path", "/nowhere/x"}, 1, "", "error: failed to open log-file '/nowhere/x': open /nowhere/x: no such file or directory\n"},
 		{[]string{"--mode", "sing"}, 1, "", "error: unknown mode 'sing'\n"},
 		{[]string{"--version"}, 0, "\noutrigger  version: " + proxy.Version + "\n\n", ""},
 		{[]string{"-c", good, "--restart-epoch", "1", "--log-format", "%v"}, 1, "", "error initializing configuration '" + good + "': --restart-epoch 1: hot restart is not supported\n"},
-		{[]string{"-c", good, "--mode", "validate", "--disable-extensions", "envoy.filters.http/envoy.filters.http.router,x", "--log-format", "%v"}, 0,
-			"configuration '" + good + "' OK\n", "failed to disable invalid extension name 'x'\n"},
+		{
+			[]string{"-c", good, "--mode", "validate", "--disable-extensions", "envoy.filters.http/envoy.filters.http.router,x", "--log-format", "%v"},
+			0,
+			"configuration '" + good + "' OK\n", "failed to disable invalid extension name 'x'\n",
+		},
 	} {
 		code, stdout, stderr := command(append([]string{"-l", "warn"}, c.args...)...)
 		if code != c.code || stdout != c.stdout || stderr != c.stderr {
