@@ -110,8 +110,8 @@ func app(args []string) error {
 		return err
 	}
 	server := http.Server{Addr: *address, ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("x-version", *version)
-		w.Header().Set("x-instance", *name)
+		w.Header().Set("X-Version", *version)
+		w.Header().Set("X-Instance", *name)
 		_, _ = fmt.Fprintf(w, "hello from %s\n", *version)
 	})}
 	return server.ListenAndServe()

@@ -11,6 +11,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -159,7 +161,7 @@ func (s *stage) bootstrap() string {
 		redirected = "false"
 	}
 	return strings.NewReplacer(append(pairs, "{{service.host}}", host, "{{service.port}}", port, "{{redirected}}", redirected,
-		"{{direct}}", fmt.Sprint(s.pod == ""))...).Replace(bootstrap)
+		"{{direct}}", strconv.FormatBool(s.pod == ""))...).Replace(bootstrap)
 }
 
 // launch starts a process that clean ends, in a namespace if one is named.
@@ -167,7 +169,7 @@ func (s *stage) launch(name, namespace string, user uint32, args ...string) erro
 	cmd := s.command(namespace, args...)
 	cmd.Stderr = os.Stderr
 	if user != 0 && s.pod != "" {
-		cmd = s.command(namespace, append([]string{"setpriv", "--reuid", fmt.Sprint(user), "--regid", fmt.Sprint(user), "--clear-groups"}, args...)...)
+		cmd = s.command(namespace, append([]string{"setpriv", "--reuid", strconv.FormatUint(uint64(user), 10), "--regid", strconv.FormatUint(uint64(user), 10), "--clear-groups"}, args...)...)
 		cmd.Stderr = os.Stderr
 	}
 	if err := cmd.Start(); err != nil {
@@ -200,7 +202,7 @@ func (s *stage) end(name string, signal os.Signal) error {
 
 // traffic runs the application, and kills an instance in the middle.
 func (s *stage) traffic() (*result, error) {
-	cmd := s.command(s.pod, s.self, "client", "-url", "http://"+s.service+"/", "-n", fmt.Sprint(requests), "-mark", fmt.Sprint(killAt))
+	cmd := s.command(s.pod, s.self, "client", "-url", "http://"+s.service+"/", "-n", strconv.Itoa(requests), "-mark", strconv.Itoa(killAt))
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -250,8 +252,8 @@ func (s *stage) clean() error {
 	for name := range s.running {
 		all = append(all, s.end(name, syscall.SIGTERM))
 	}
-	for i := len(s.undo) - 1; i >= 0; i-- {
-		all = append(all, s.undo[i]())
+	for _, v := range slices.Backward(s.undo) {
+		all = append(all, v())
 	}
 	s.undo = nil
 	return errors.Join(all...)

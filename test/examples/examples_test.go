@@ -64,8 +64,10 @@ func TestExamples(t *testing.T) {
 			if os.Getenv("OUTRIGGER_ENGINE") == "goroutine" {
 				engine = fiber.NewGoroutines
 			}
-			p, err := proxy.New(r.Bootstrap, proxy.Options{Flags: &adminv3.CommandLineOptions{Concurrency: 1}, Extensions: all.Extensions(),
-				Logs: log.Discard(), Engine: engine})
+			p, err := proxy.New(r.Bootstrap, proxy.Options{
+				Flags: &adminv3.CommandLineOptions{Concurrency: 1}, Extensions: all.Extensions(),
+				Logs: log.Discard(), Engine: engine,
+			})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -43,8 +43,10 @@ func inProcess(engine string) starter {
 			return nil, err
 		}
 		p, err := outrigger.New(r.Bootstrap, outrigger.Options{
-			Flags: &adminv3.CommandLineOptions{Concurrency: 1, DrainTime: durationpb.New(2 * time.Second),
-				FileFlushInterval: durationpb.New(20 * time.Millisecond)},
+			Flags: &adminv3.CommandLineOptions{
+				Concurrency: 1, DrainTime: durationpb.New(2 * time.Second),
+				FileFlushInterval: durationpb.New(20 * time.Millisecond),
+			},
 			Extensions: all.Extensions(), Logs: log.Discard(), Engine: makeWorker,
 		})
 		if err != nil {

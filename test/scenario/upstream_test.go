@@ -33,7 +33,7 @@ func newUpstream(name, script string, echo bool) (*upstream, error) {
 		return nil, err
 	}
 	u := &upstream{name: name, port: l.Addr().(*net.TCPAddr).Port, echo: echo, l: l, conns: map[net.Conn]bool{}, ended: make(chan struct{})}
-	for _, a := range strings.Split(script, "\n---\n") {
+	for a := range strings.SplitSeq(script, "\n---\n") {
 		u.answers = append(u.answers, strings.TrimSuffix(a, "\n"))
 	}
 	u.running.Go(u.accept) // ends with close
