@@ -280,6 +280,11 @@ func (l *Listener) accept() {
 		o.Choose = l.balance.choose
 	}
 	for _, b := range l.sockets {
+		for _, s := range b.sockets {
+			if err := s.Listen(); err != nil {
+				l.m.log.Error(fmt.Sprintf("listener '%s' cannot listen on '%s': %v", l.name, b.Address, err))
+			}
+		}
 		for i, p := range l.places {
 			s := b.sockets[i%len(b.sockets)]
 			p.w.Post(func() {

@@ -4,6 +4,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 
@@ -17,11 +18,13 @@ type ListenConfig struct {
 	ReusePort bool        // SO_REUSEPORT: each worker has a Socket of its own and the kernel spreads connections over them
 	V6Only    bool        // IPV6_V6ONLY; otherwise [::] takes IPv4 connections too
 	Mode      fs.FileMode // of a unix socket's file; 0: as the umask says
-	// Control, Bound and Listening run after socket(), bind() and listen(); their error ends Bind.
+	// Control and Bound run after socket() and bind(), and their error ends Bind; Listening runs after listen(), and its error ends
+	// Listen, or the first Accept.
 	Control, Bound, Listening func(fd int) error
 }
 
-// Socket is a listening socket. Its descriptor is closed once Close was called and the last Listener on it is closed.
+// Socket is a bound socket, which listens from Listen or the first Accept on: until then the kernel refuses connections. Its
+// descriptor is closed once Close was called and the last Listener on it is closed.
 type Socket struct {
 	// set at construction
 	fd      int
@@ -29,18 +32,20 @@ type Socket struct {
 	shared  bool // not SO_REUSEPORT: several workers may wait for the one descriptor
 	onSpot  bool // accepted connections have addr as their local address, no need to ask
 	closeFD func(int) error
+	listen  func() error // once, whoever calls it
 	// atomic
 	refs   atomic.Int32
 	closed atomic.Bool
 }
 
-// Bind makes a listening socket; it may be called from any goroutine. A file in the place of a unix socket is removed, as in Envoy.
+// Bind makes a socket for Accept; it may be called from any goroutine. A file in the place of a unix socket is removed, as in Envoy.
 func Bind(c ListenConfig) (*Socket, error) {
 	fd, err := unix.Socket(family(c.Address), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
 	s := &Socket{fd: fd, addr: c.Address, shared: !c.ReusePort, closeFD: unix.Close}
+	s.listen = sync.OnceValue(func() error { return s.begin(&c) })
 	s.refs.Store(1)
 	if err := s.bind(&c); err != nil {
 		s.Close()
@@ -70,6 +75,15 @@ func (s *Socket) bind(c *ListenConfig) error {
 	if err := call(c.Bound, s.fd); err != nil {
 		return err
 	}
+	s.learn()
+	return nil
+}
+
+// Listen has the kernel take connections, which wait for Accept. Any goroutine may call it, and again.
+func (s *Socket) Listen() error { return s.listen() }
+
+// begin listens.
+func (s *Socket) begin(c *ListenConfig) error {
 	backlog := c.Backlog
 	if backlog <= 0 {
 		backlog = 4096
@@ -77,7 +91,6 @@ func (s *Socket) bind(c *ListenConfig) error {
 	if err := unix.Listen(s.fd, backlog); err != nil {
 		return os.NewSyscallError("listen", err)
 	}
-	s.learn()
 	return call(c.Listening, s.fd)
 }
 
@@ -180,6 +193,9 @@ type Listener interface {
 func (w *Worker) Accept(s *Socket, o AcceptOptions, accept func(Conn)) (Listener, error) {
 	if s.closed.Load() {
 		return nil, ErrClosed
+	}
+	if err := s.listen(); err != nil {
+		return nil, err
 	}
 	s.refs.Add(1)
 	l, err := w.poll.accept(s, o, func(c Conn) { w.protect(func() { accept(c) }) })

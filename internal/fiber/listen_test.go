@@ -30,8 +30,16 @@ func TestBindHooksAndMode(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if !slices.Equal(order, []string{"socket", "bind", "listen"}) {
+	if !slices.Equal(order, []string{"socket", "bind"}) {
 		t.Error(order)
+	}
+	if _, err := net.Dial("unix", path); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("before Listen: %v", err)
+	}
+	for range 2 {
+		if err := s.Listen(); err != nil || !slices.Equal(order, []string{"socket", "bind", "listen"}) {
+			t.Error(order, err)
+		}
 	}
 	if i, err := os.Stat(path); err != nil || i.Mode().Perm() != 0o620 {
 		t.Error(i, err)
@@ -46,6 +54,9 @@ func TestBindErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
+	if err := s.Listen(); err != nil {
+		t.Fatal(err)
+	}
 	for name, c := range map[string]struct {
 		config fiber.ListenConfig
 		want   error
@@ -56,7 +67,12 @@ func TestBindErrors(t *testing.T) {
 		"listening": {fiber.ListenConfig{Address: fibertest.Loopback(), Listening: fail}, mine},
 		"no folder": {fiber.ListenConfig{Address: fiber.Address{Path: "/nonexistent/s"}}, syscall.ENOENT},
 	} {
-		if _, err := fiber.Bind(c.config); !errors.Is(err, c.want) {
+		s, err := fiber.Bind(c.config)
+		if err == nil {
+			err = s.Listen()
+			s.Close()
+		}
+		if !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
 	}
@@ -94,6 +110,9 @@ func TestDialEndsWithLimit(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer s.Close()
+		if err := s.Listen(); err != nil {
+			t.Fatal(err)
+		}
 		f := w.Current()
 		mine := errors.New("mine")
 		var open []fiber.Conn
