@@ -31,11 +31,6 @@ func (h *httpOptions) connectionDuration() time.Duration {
 	return h.maxDuration
 }
 
-const (
-	httpExtension = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-	tcpExtension  = "envoy.extensions.upstreams.tcp.v3.TcpProtocolOptions"
-)
-
 // parseHTTP reads typed_extension_protocol_options, or the fields that it took the place of.
 func (o *config) parseHTTP(c *clusterv3.Cluster) error {
 	o.http = httpOptions{idle: time.Hour, maxRequests: c.GetMaxRequestsPerConnection().GetValue(), http1: http1.UpstreamDefaults()}

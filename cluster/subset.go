@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/maphash"
@@ -194,16 +193,11 @@ func (o *subsetOptions) combinations(h *Host, keys []string) [][]lb.Criterion {
 func (o *subsetOptions) values(v any) (l []string) {
 	if list, ok := v.([]any); ok && o.listAsAny {
 		for _, e := range list {
-			l = append(l, canonical(e))
+			l = append(l, lb.Canonical(e))
 		}
 		return l
 	}
-	return []string{canonical(v)}
-}
-
-func canonical(v any) string {
-	b, _ := json.Marshal(v) // values of a Struct always marshal, maps by sorted keys
-	return string(b)
+	return []string{lb.Canonical(v)}
 }
 
 func (o *subsetOptions) matches(h *Host, criteria []lb.Criterion) bool {

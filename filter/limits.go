@@ -6,7 +6,7 @@ import (
 )
 
 // Limit names one of the times by which a stream must have come somewhere. The earliest of them bounds every wait of the
-// stream's fiber, and its Timeout is what that wait then returns.
+// stream's fiber, and its TimeoutError is what that wait then returns.
 type Limit uint8
 
 // The limits of a stream.
@@ -20,8 +20,8 @@ const (
 	limits
 )
 
-// Timeout is the error of a wait that a limit of the stream has ended, and the local reply that Envoy makes of it.
-type Timeout struct {
+// TimeoutError is the error of a wait that a limit of the stream has ended, and the local reply that Envoy makes of it.
+type TimeoutError struct {
 	Status  int // 0: 504, or 408 while the request is still arriving
 	Details string
 	Body    string
@@ -29,9 +29,9 @@ type Timeout struct {
 }
 
 // Error returns the details.
-func (t *Timeout) Error() string { return t.Details }
+func (t *TimeoutError) Error() string { return t.Details }
 
-var timeouts = [limits]*Timeout{
+var timeouts = [limits]*TimeoutError{
 	LimitIdle:     {Details: "stream_idle_timeout", Body: "stream timeout", Flags: stream.StreamIdleTimeout},
 	LimitRequest:  {Details: "request_overall_timeout", Body: "request timeout"},
 	LimitDuration: {Details: "max_duration_timeout", Body: "downstream duration timeout"},
@@ -41,7 +41,7 @@ var timeouts = [limits]*Timeout{
 }
 
 // Cause is the error of waits that this limit ends.
-func (l Limit) Cause() *Timeout { return timeouts[l] }
+func (l Limit) Cause() *TimeoutError { return timeouts[l] }
 
 // Limit bounds the stream by at, 0 lifts the limit. It may be called by another fiber of the same worker, such as an upload.
 func (s *Stream) Limit(l Limit, at fiber.Time) {
@@ -94,7 +94,7 @@ func (s *Stream) Expired() (Limit, bool) {
 }
 
 // TimedOut answers for a limit: `return s.TimedOut(t)`.
-func (s *Stream) TimedOut(t *Timeout) Status {
+func (s *Stream) TimedOut(t *TimeoutError) Status {
 	status := t.Status
 	if status == 0 {
 		status = 504
@@ -107,7 +107,7 @@ func (s *Stream) TimedOut(t *Timeout) Status {
 }
 
 // timeoutGRPC is the grpc-status of a timeout where it is not the one that the HTTP status maps to.
-func timeoutGRPC(t *Timeout) int {
+func timeoutGRPC(t *TimeoutError) int {
 	if t == timeouts[LimitDuration] {
 		return grpcDeadlineExceeded
 	}

@@ -19,10 +19,10 @@ type Accepted struct {
 	failure error
 }
 
-// Peek shows what the client has sent, at least min bytes, and leaves it where it is. Filters that stop because of its error need not
+// Peek shows what the client has sent, at least so many bytes, and leaves it where it is. Filters that stop because of its error need not
 // say so: the listener asks Failure.
-func (a *Accepted) Peek(min int) ([]byte, error) {
-	b, err := a.Conn.Peek(min)
+func (a *Accepted) Peek(least int) ([]byte, error) {
+	b, err := a.Conn.Peek(least)
 	if err != nil {
 		a.failure = err
 	}

@@ -315,9 +315,9 @@ func (p *plan) dns() {
 }
 
 // servers adds a rule for each name server, or one for all.
-func (p *plan) servers(make func(server string) rule) {
+func (p *plan) servers(of func(server string) rule) {
 	if p.config.CaptureAllDNS {
-		p.add(make(""))
+		p.add(of(""))
 		return
 	}
 	for _, s := range p.config.Nameservers {
@@ -325,7 +325,7 @@ func (p *plan) servers(make func(server string) rule) {
 		if err != nil {
 			continue // resolv.conf may hold a scoped address, which no rule can name
 		}
-		r := make(a.String())
+		r := of(a.String())
 		r.v4, r.v6 = a.Addr().Is4(), a.Addr().Is6()
 		p.add(r)
 	}

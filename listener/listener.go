@@ -225,7 +225,7 @@ func (v *version) buildChains(p *listenerv3.Listener, env filter.Env, old *versi
 		}
 		fallback = c
 	}
-	v.list = distinct(append(matched, fallback))
+	v.list = distinct(slices.Concat(matched, []*chain{fallback}))
 	var err error
 	if p.GetFilterChainMatcher() != nil {
 		v.chains, err = compileMatcher(p, matched, fallback, env.Runtime)

@@ -230,7 +230,7 @@ func parseMatcher(p *metricsv3.StatsMatcher) (func(string) bool, error) {
 	case *metricsv3.StatsMatcher_InclusionList:
 		return anyOf("inclusion_list", m.InclusionList)
 	}
-	return nil, nil //nolint:nilnil // no matcher keeps everything
+	return nil, nil // no matcher keeps everything
 }
 
 func anyOf(path string, l *matcherv3.ListStringMatcher) (func(string) bool, error) {

@@ -29,7 +29,7 @@ func Main(e *filter.Extensions) { os.Exit(Command(os.Args, e, os.Stdout, os.Stde
 // Command is Main without the process around it; the result is the exit code.
 func Command(args []string, e *filter.Extensions, stdout, stderr io.Writer) int {
 	o, err := options.Parse(args[0], args[1:], Version)
-	if exit, ok := errors.AsType[*options.Exit](err); ok {
+	if exit, ok := errors.AsType[*options.ExitError](err); ok {
 		out := stderr
 		if exit.Code == 0 {
 			out = stdout

@@ -128,22 +128,18 @@ type InternalRedirect struct {
 }
 
 // Follows says whether a status is one that is followed.
-func (p *InternalRedirect) Follows(status int) bool {
-	return slices.Contains(p.Codes, status)
+func (r *InternalRedirect) Follows(status int) bool {
+	return slices.Contains(r.Codes, status)
 }
 
 // Allows says whether the predicates let a redirect go to the route of this name.
-func (p *InternalRedirect) Allows(name string) bool {
-	for _, list := range p.AllowedRoutes {
-		if !contains(list, name) {
+func (r *InternalRedirect) Allows(name string) bool {
+	for _, list := range r.AllowedRoutes {
+		if !slices.Contains(list, name) {
 			return false
 		}
 	}
 	return true
-}
-
-func contains(list []string, s string) bool {
-	return slices.Contains(list, s)
 }
 
 // Cors is the legacy CorsPolicy of a route or a virtual host.

@@ -130,7 +130,7 @@ func (t *compiler) virtualHost(p *routev3.VirtualHost) (*VirtualHost, error) {
 	if err != nil {
 		return nil, err
 	}
-	h.filters = append(own, t.filters...)
+	h.filters = slices.Concat(own, t.filters)
 	if h.mirrors, err = t.compileMirrors(p.GetRequestMirrorPolicies()); err != nil {
 		return nil, err
 	}
@@ -222,7 +222,7 @@ func (h *host) route(p *routev3.Route) (r *Route, err error) {
 	if err != nil {
 		return nil, err
 	}
-	r.filters = append(own, h.filters...)
+	r.filters = slices.Concat(own, h.filters)
 	if err := h.routeFields(p, r); err != nil {
 		return nil, err
 	}
@@ -354,10 +354,10 @@ func (t *compiler) filterConfig(name string, a *anypb.Any) (f filterConfig, skip
 		return f, false, nil
 	}
 	if t.env.FilterConfig == nil {
-		return f, optional, optionalError(optional, &extension.NotFound{Name: name, URL: a.GetTypeUrl()})
+		return f, optional, optionalError(optional, &extension.NotFoundError{Name: name, URL: a.GetTypeUrl()})
 	}
 	f.config, err = t.env.FilterConfig(name, a)
-	if _, ok := errors.AsType[*extension.NotFound](err); ok {
+	if _, ok := errors.AsType[*extension.NotFoundError](err); ok {
 		return f, optional, optionalError(optional, err)
 	}
 	return f, false, err
@@ -401,7 +401,7 @@ func mergeCriteria(inherited []Criterion, p *corev3.Metadata) ([]Criterion, erro
 type extensionConfig = *corev3.TypedExtensionConfig
 
 func unregistered(c extensionConfig) error {
-	return &extension.NotFound{Name: c.GetName(), URL: c.GetTypedConfig().GetTypeUrl()}
+	return &extension.NotFoundError{Name: c.GetName(), URL: c.GetTypedConfig().GetTypeUrl()}
 }
 
 // unpack fills m from an extension that has to be of m's type.

@@ -146,7 +146,7 @@ func (r *Retry) hosts(p *routev3.RetryPolicy) error {
 		m, _, err := protofile.Unpack(q.GetTypedConfig())
 		c, ok := m.(*previousprioritiesv3.PreviousPrioritiesConfig)
 		if err != nil || !ok {
-			return fmt.Errorf("retry_priority: %w", &extension.NotFound{Name: q.GetName(), URL: q.GetTypedConfig().GetTypeUrl()})
+			return fmt.Errorf("retry_priority: %w", &extension.NotFoundError{Name: q.GetName(), URL: q.GetTypedConfig().GetTypeUrl()})
 		}
 		r.PreviousPriors = int(c.GetUpdateFrequency())
 	}
@@ -156,7 +156,7 @@ func (r *Retry) hosts(p *routev3.RetryPolicy) error {
 func (r *Retry) predicate(name string, a *anypb.Any) error {
 	m, _, err := protofile.Unpack(a)
 	if err != nil {
-		return &extension.NotFound{Name: name, URL: a.GetTypeUrl()}
+		return &extension.NotFoundError{Name: name, URL: a.GetTypeUrl()}
 	}
 	switch c := m.(type) {
 	case *previoushostsv3.PreviousHostsPredicate:
@@ -170,7 +170,7 @@ func (r *Retry) predicate(name string, a *anypb.Any) error {
 		}
 		r.OmitHosts = append(r.OmitHosts, md)
 	default:
-		return &extension.NotFound{Name: name, URL: a.GetTypeUrl()}
+		return &extension.NotFoundError{Name: name, URL: a.GetTypeUrl()}
 	}
 	return nil
 }

@@ -40,20 +40,20 @@ type ResetHeader struct {
 }
 
 // Backoff returns how long to wait before retry n (from 0): fully jittered, exponential.
-func (p *Retry) Backoff(n int, random uint64) time.Duration {
-	d := p.Base
-	for ; n > 0 && d < p.Max; n-- {
+func (r *Retry) Backoff(n int, random uint64) time.Duration {
+	d := r.Base
+	for ; n > 0 && d < r.Max; n-- {
 		d *= 2
 	}
-	if d = min(d, p.Max); d <= 0 {
+	if d = min(d, r.Max); d <= 0 {
 		return 0
 	}
 	return time.Duration(random % uint64(d))
 }
 
 // RetriableStatus says whether a status is in StatusCodes.
-func (p *Retry) RetriableStatus(status int) bool {
-	return slices.Contains(p.StatusCodes, status)
+func (r *Retry) RetriableStatus(status int) bool {
+	return slices.Contains(r.StatusCodes, status)
 }
 
 // Condition is a set of reasons to retry.

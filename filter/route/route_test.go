@@ -279,7 +279,7 @@ func TestLevels(t *testing.T) {
 func TestFilterConfigs(t *testing.T) {
 	env := Env{FilterConfig: func(name string, a *anypb.Any) (any, error) {
 		if strings.HasSuffix(a.GetTypeUrl(), "Decorator") {
-			return nil, &extension.NotFound{Name: name, URL: a.GetTypeUrl()}
+			return nil, &extension.NotFoundError{Name: name, URL: a.GetTypeUrl()}
 		}
 		m := &routev3.Vhds{}
 		return name, a.UnmarshalTo(m)
@@ -334,9 +334,9 @@ func TestAction(t *testing.T) {
 
 func TestBackoff(t *testing.T) {
 	p := &Retry{Base: 10 * time.Millisecond, Max: 30 * time.Millisecond}
-	for n, most := range []time.Duration{10, 20, 30, 30} {
-		if d := p.Backoff(n, uint64(most*time.Millisecond-1)); d != most*time.Millisecond-1 {
-			t.Errorf("retry %d waits %v at most, want just under %v ms", n, d, int64(most))
+	for n, most := range []time.Duration{10 * time.Millisecond, 20 * time.Millisecond, 30 * time.Millisecond, 30 * time.Millisecond} {
+		if d := p.Backoff(n, uint64(most-1)); d != most-1 {
+			t.Errorf("retry %d waits %v at most, want just under %v", n, d, most)
 		}
 	}
 }

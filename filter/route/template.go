@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/outrigger-proxy/outrigger/internal/match"
@@ -98,7 +99,7 @@ func (p *templateParser) variable(b *strings.Builder) error {
 	if !validName(name) {
 		return fmt.Errorf("'%s' is not a name", name)
 	}
-	if contains(p.names, name) {
+	if slices.Contains(p.names, name) {
 		return fmt.Errorf("variable '%s' is there twice", name)
 	}
 	if p.names = append(p.names, name); len(p.names) > maxVariables {

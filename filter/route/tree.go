@@ -43,7 +43,7 @@ func (h *host) treeAction(c *xdscorev3.TypedExtensionConfig) (*finder, error) {
 	case *routev3.RouteList:
 		protos = p.GetRoutes()
 	default:
-		return nil, &extension.NotFound{Name: c.GetName(), URL: c.GetTypedConfig().GetTypeUrl()}
+		return nil, &extension.NotFoundError{Name: c.GetName(), URL: c.GetTypedConfig().GetTypeUrl()}
 	}
 	var routes []*Route
 	for i, p := range protos {

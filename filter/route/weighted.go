@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -137,6 +138,6 @@ func (t *compiler) entry(c *routev3.WeightedCluster_ClusterWeight, r *Route) (*R
 	if err != nil {
 		return nil, fmt.Errorf(".%w", err)
 	}
-	e.filters = append(own, r.filters...)
+	e.filters = slices.Concat(own, r.filters)
 	return &e, nil
 }

@@ -22,7 +22,6 @@ type fdListener struct {
 	// owned by the worker
 	retry              Timer
 	on, paused, closed bool
-	gen                uint32
 }
 
 func (p *epoll) accept(s *Socket, o AcceptOptions, accept func(Conn)) (Listener, error) {

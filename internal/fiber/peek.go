@@ -9,7 +9,7 @@ type peeked struct {
 
 func (p *peeked) any() bool { return p != nil && (p.n > p.r || p.err != nil) }
 
-func (s *socket) Peek(min int) ([]byte, error) {
+func (s *socket) Peek(least int) ([]byte, error) {
 	for {
 		if s.closed {
 			return nil, ErrClosed
@@ -19,13 +19,13 @@ func (s *socket) Peek(min int) ([]byte, error) {
 		}
 		p := s.peek
 		switch {
-		case p != nil && p.n-p.r >= min:
+		case p != nil && p.n-p.r >= least:
 			return p.slab[p.r:p.n], nil
-		case p == nil && min <= 0:
+		case p == nil && least <= 0:
 			return nil, nil
 		case p != nil && p.err != nil:
 			return p.slab[p.r:p.n], p.err
-		case min > MaxPeek:
+		case least > MaxPeek:
 			return p.bytes(), ErrPeekTooLong
 		}
 		if err := s.waitInput(); err != nil {

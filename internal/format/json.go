@@ -123,7 +123,8 @@ func (n *node) appendObject(b []byte, s *stream.Stream, missing string) ([]byte,
 	b = append(b, '{')
 	first := true
 	for i := range n.fields {
-		from, ok := len(b), false
+		from := len(b)
+		var ok bool
 		if !first {
 			b = append(b, ',')
 		}
@@ -141,7 +142,8 @@ func (n *node) appendList(b []byte, s *stream.Stream, missing string) []byte {
 	b = append(b, '[')
 	first := true
 	for _, item := range n.items {
-		from, ok := len(b), false
+		from := len(b)
+		var ok bool
 		if !first {
 			b = append(b, ',')
 		}

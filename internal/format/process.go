@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/outrigger-proxy/outrigger/internal/stream"
@@ -144,7 +145,7 @@ func xfccValue(c call) (*operator, error) {
 	if c.param == "" {
 		return nil, errors.New("XFCC_VALUE command requires a subcommand")
 	}
-	if !strings.Contains(" by hash cert chain subject uri dns ", " "+strings.ToLower(c.param)+" ") {
+	if !slices.Contains([]string{"by", "hash", "cert", "chain", "subject", "uri", "dns"}, strings.ToLower(c.param)) {
 		return nil, errors.New("XFCC_VALUE command does not support subcommand: " + c.param)
 	}
 	return stringOperator(func(s *stream.Stream) (string, bool) {

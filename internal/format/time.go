@@ -52,7 +52,7 @@ func timeCommand(local bool, of func(*stream.Stream) time.Time) command {
 				return b, false
 			}
 			if local {
-				t = t.Local()
+				t = t.Local() //nolint:gosmopolitan // %START_TIME_LOCAL% is that of the machine
 			} else {
 				t = t.UTC()
 			}

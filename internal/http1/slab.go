@@ -61,7 +61,7 @@ func (c *Conn) releaseBody() {
 // grow moves the input not consumed, and the head if it is there, into a bigger slab.
 func (c *Conn) grow() {
 	size := c.w.Bulk.Size
-	b := []byte(nil)
+	var b []byte
 	if len(c.cur) < size {
 		b = c.w.Bulk.Get()
 	} else {

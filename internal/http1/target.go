@@ -107,7 +107,8 @@ func (c *Conn) target(q *stream.Request) error {
 
 // hostPort says whether h is a host name or bracketed IPv6 address with a port, which CONNECT must have.
 func hostPort(h string, needPort bool) bool {
-	name, port, hasPort := h, "", false
+	var port string
+	var hasPort bool
 	if strings.HasPrefix(h, "[") {
 		i := strings.IndexByte(h, ']')
 		if i < 2 || strings.Trim(h[1:i], "0123456789abcdefABCDEF:.%") != "" {
@@ -120,6 +121,7 @@ func hostPort(h string, needPort bool) bool {
 			port, hasPort = port[1:], true
 		}
 	} else {
+		var name string
 		if name, port, hasPort = strings.Cut(h, ":"); name == "" || !all(name, inName) {
 			return false
 		}

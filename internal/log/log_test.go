@@ -182,8 +182,10 @@ func TestConfig(t *testing.T) {
 	var out bytes.Buffer
 	New(zapcore.InfoLevel, p, &out).Get("main").Info("a\"b")
 	var got struct {
-		M string
-		L struct{ Level string }
+		M string `json:"m"`
+		L struct {
+			Level string `json:"level"`
+		} `json:"l"`
 	}
 	if err := json.Unmarshal(out.Bytes(), &got); err != nil || got.M != `a"b` || got.L.Level != "info" {
 		t.Errorf("%s: %+v, %v", out.String(), got, err)

@@ -234,7 +234,7 @@ func appendJSON(b []byte, s string) []byte {
 	var quoted bytes.Buffer
 	enc := json.NewEncoder(&quoted)
 	enc.SetEscapeHTML(false)
-	if enc.Encode(s) != nil {
+	if err := enc.Encode(s); err != nil {
 		return b
 	}
 	return append(b, quoted.Bytes()[1:quoted.Len()-2]...) // without the quotes and the end of the line

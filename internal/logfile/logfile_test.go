@@ -85,7 +85,7 @@ func TestFlushedAfterTheInterval(t *testing.T) {
 		if got := content(t, path); got != "" {
 			t.Errorf("too early: %q", got)
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		if got := content(t, path); got != "line\n" || s.counters.FlushedByTimer.Value() != 1 {
 			t.Errorf("%q, by timer %d", got, s.counters.FlushedByTimer.Value())

@@ -109,7 +109,7 @@ func (c *checker) walk(m protoreflect.Message, path string) error {
 // optional says that err is about an extension that need not be known: of the load-balancing policies of a cluster the first known one
 // is taken.
 func optional(m protoreflect.Message, err error) bool {
-	var u *UnknownType
+	var u *UnknownTypeError
 	return m.Descriptor().FullName() == "envoy.config.cluster.v3.LoadBalancingPolicy.Policy" && errors.As(err, &u)
 }
 
@@ -158,7 +158,7 @@ func (c *checker) field(m protoreflect.Message, f protoreflect.FieldDescriptor, 
 
 // calledBy completes the error about an extension that is not there with the name in m, if m is what holds its configuration.
 func calledBy(m protoreflect.Message, err error) error {
-	var u *UnknownType
+	var u *UnknownTypeError
 	name := m.Descriptor().Fields().ByName("name")
 	if errors.As(err, &u) && u.Name == "" && name != nil && name.Kind() == protoreflect.StringKind && !name.IsList() {
 		u.Name = m.Get(name).String()

@@ -152,7 +152,7 @@ func (d *decoder) field(m protoreflect.Message, f protoreflect.FieldDescriptor, 
 
 // named completes the error about an extension that is not there with the name that its configuration goes by.
 func named(err error, of protoreflect.MessageDescriptor, name *node) error {
-	var u *UnknownType
+	var u *UnknownTypeError
 	if of.FullName() == "google.protobuf.Any" && errors.As(err, &u) && u.Name == "" && name != nil {
 		u.Name = name.text
 	}
@@ -391,13 +391,13 @@ func whole(s string) (float64, bool) {
 	return f, err == nil && f == math.Trunc(f) && !strings.Contains(s, "_")
 }
 
-// UnknownType is the error about an extension whose message type is not part of the binary.
-type UnknownType struct {
+// UnknownTypeError is the error about an extension whose message type is not part of the binary.
+type UnknownTypeError struct {
 	Name string // as configured, if there is one
 	URL  string
 }
 
-func (u *UnknownType) Error() string {
+func (u *UnknownTypeError) Error() string {
 	return fmt.Sprintf("didn't find a registered implementation for '%s' with type URL '%s'", u.Name, u.URL)
 }
 
@@ -409,7 +409,7 @@ func find(url string) (protoreflect.MessageType, error) {
 	}
 	t, err := protoregistry.GlobalTypes.FindMessageByName(protoreflect.FullName(name))
 	if err != nil {
-		return nil, &UnknownType{URL: url}
+		return nil, &UnknownTypeError{URL: url}
 	}
 	return t, nil
 }

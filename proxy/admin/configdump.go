@@ -25,7 +25,7 @@ func configDump(s *Server, w *response, r *http.Request) {
 	q := r.URL.Query()
 	name, err := regexp.Compile(q.Get("name_regex"))
 	if err != nil {
-		w.fail(http.StatusBadRequest, "Error while parsing name_regex from %s", q.Get("name_regex"))
+		w.failf(http.StatusBadRequest, "Error while parsing name_regex from %s", q.Get("name_regex"))
 		return
 	}
 	parts, err := s.dump(name, q.Has("include_eds"))
@@ -40,7 +40,7 @@ func configDump(s *Server, w *response, r *http.Request) {
 		if nf := (*notFoundError)(nil); errors.As(err, &nf) {
 			status = http.StatusNotFound
 		}
-		w.fail(status, "%v", err)
+		w.failf(status, "%v", err)
 		return
 	}
 	dump := &adminv3.ConfigDump{}
@@ -48,7 +48,7 @@ func configDump(s *Server, w *response, r *http.Request) {
 		redact(p.ProtoReflect())
 		a, err := anypb.New(p)
 		if err != nil {
-			w.fail(http.StatusInternalServerError, "%v", err)
+			w.failf(http.StatusInternalServerError, "%v", err)
 			return
 		}
 		dump.Configs = append(dump.Configs, a)

@@ -19,7 +19,7 @@ levels: trace debug info warning error critical off
 
 func logging(s *Server, w *response, r *http.Request) {
 	if err := s.setLevels(r); err != nil {
-		w.fail(http.StatusBadRequest, "error: %v\n%s", err, loggingUsage)
+		w.failf(http.StatusBadRequest, "error: %v\n%s", err, loggingUsage)
 	}
 	w.WriteString("active loggers:\n")
 	s.Logs.Each(func(name string, l zapcore.Level) { _, _ = fmt.Fprintf(w, "  %s: %s\n", name, log.LevelName(l)) })

@@ -37,7 +37,7 @@ func indent(raw []byte) ([]byte, error) {
 func (r *response) proto(m proto.Message, full bool) {
 	raw, err := protoJSON(m, full)
 	if err != nil {
-		r.fail(http.StatusInternalServerError, "%v", err)
+		r.failf(http.StatusInternalServerError, "%v", err)
 		return
 	}
 	r.contentType = typeJSON
@@ -125,13 +125,13 @@ func quit(s *Server, w *response, _ *http.Request) {
 }
 
 func unavailable(_ *Server, w *response, _ *http.Request) {
-	w.fail(http.StatusNotImplemented, "not supported by this build\n")
+	w.failf(http.StatusNotImplemented, "not supported by this build\n")
 }
 
 func heapDump(_ *Server, w *response, _ *http.Request) {
 	w.contentType = typeBinary
 	if err := pprof.Lookup("heap").WriteTo(w, 0); err != nil {
-		w.fail(http.StatusInternalServerError, "%v\n", err)
+		w.failf(http.StatusInternalServerError, "%v\n", err)
 	}
 }
 
@@ -139,13 +139,13 @@ func cpuProfiler(s *Server, w *response, r *http.Request) {
 	switch enable := r.URL.Query().Get("enable"); enable {
 	case "y":
 		if err := s.startProfile(); err != nil {
-			w.fail(http.StatusInternalServerError, "failure to start the profiler: %v\n", err)
+			w.failf(http.StatusInternalServerError, "failure to start the profiler: %v\n", err)
 			return
 		}
 	case "n":
 		pprof.StopCPUProfile()
 	default:
-		w.fail(http.StatusBadRequest, "?enable=<y|n>\n")
+		w.failf(http.StatusBadRequest, "?enable=<y|n>\n")
 		return
 	}
 	w.WriteString("OK\n")

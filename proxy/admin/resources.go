@@ -21,7 +21,7 @@ func clusters(s *Server, w *response, r *http.Request) {
 	q := r.URL.Query()
 	filter, err := regexp.Compile(q.Get("filter"))
 	if err != nil {
-		w.fail(http.StatusBadRequest, "Invalid re2 regex: %v", err)
+		w.failf(http.StatusBadRequest, "Invalid re2 regex: %v", err)
 		return
 	}
 	var all []*cluster.Cluster

@@ -30,7 +30,7 @@ func runtimeValues(s *Server, w *response, _ *http.Request) {
 	}
 	raw, err := json.MarshalIndent(page, "", " ")
 	if err != nil {
-		w.fail(http.StatusInternalServerError, "%v", err)
+		w.failf(http.StatusInternalServerError, "%v", err)
 		return
 	}
 	w.contentType = typeJSON
@@ -39,7 +39,7 @@ func runtimeValues(s *Server, w *response, _ *http.Request) {
 
 func runtimeModify(s *Server, w *response, r *http.Request) {
 	if err := r.ParseForm(); err != nil || len(r.Form) == 0 {
-		w.fail(http.StatusBadRequest, "usage: /runtime_modify?key1=value1&key2=value2&keyN=valueN\n"+
+		w.failf(http.StatusBadRequest, "usage: /runtime_modify?key1=value1&key2=value2&keyN=valueN\n"+
 			"       or send the parameters as form values\nuse an empty value to remove a previously added override\n")
 		return
 	}
@@ -48,7 +48,7 @@ func runtimeModify(s *Server, w *response, r *http.Request) {
 		values[key] = r.Form.Get(key)
 	}
 	if err := s.Runtime.Modify(values); err != nil {
-		w.fail(http.StatusServiceUnavailable, "%v", err)
+		w.failf(http.StatusServiceUnavailable, "%v", err)
 		return
 	}
 	w.WriteString("OK\n")

@@ -73,12 +73,12 @@ func statsPage(s *Server, w *response, r *http.Request) {
 	}
 	sel, err := newSelection(q)
 	if err != nil {
-		w.fail(http.StatusBadRequest, "%v", err)
+		w.failf(http.StatusBadRequest, "%v", err)
 		return
 	}
 	show, ok := histogramViews()[q.Get("histogram_buckets")]
 	if !ok {
-		w.fail(http.StatusBadRequest, "usage: /stats?histogram_buckets=(cumulative|disjoint|detailed|summary|prometheusnative)")
+		w.failf(http.StatusBadRequest, "usage: /stats?histogram_buckets=(cumulative|disjoint|detailed|summary|prometheusnative)")
 		return
 	}
 	kinds, ok := map[string][]stats.Kind{
@@ -86,7 +86,7 @@ func statsPage(s *Server, w *response, r *http.Request) {
 		"Gauges": {stats.KindGauge}, "Histograms": {stats.KindHistogram}, "TextReadouts": {stats.KindText},
 	}[strings.TrimPrefix(q.Get("type"), "All")]
 	if !ok {
-		w.fail(http.StatusBadRequest, "invalid &type= param")
+		w.failf(http.StatusBadRequest, "invalid &type= param")
 		return
 	}
 	all := group(s.snapshot(sel), kinds...)
@@ -103,7 +103,7 @@ func statsPage(s *Server, w *response, r *http.Request) {
 		w.WriteString("<!DOCTYPE html><html lang='en'><head><title>Outrigger statistics</title></head><body><pre>\n" +
 			html.EscapeString(page.String()) + "</pre></body></html>\n")
 	default:
-		w.fail(http.StatusBadRequest, "usage: /stats?format=(html|active-html|json|prometheus|text)\n")
+		w.failf(http.StatusBadRequest, "usage: /stats?format=(html|active-html|json|prometheus|text)\n")
 	}
 }
 
@@ -141,7 +141,7 @@ func prometheus(s *Server, w *response, r *http.Request) {
 	q := r.URL.Query()
 	sel, err := newSelection(q)
 	if err != nil {
-		w.fail(http.StatusBadRequest, "%v", err)
+		w.failf(http.StatusBadRequest, "%v", err)
 		return
 	}
 	kinds := []stats.Kind{stats.KindCounter, stats.KindGauge, stats.KindHistogram}
@@ -150,7 +150,7 @@ func prometheus(s *Server, w *response, r *http.Request) {
 	}
 	var out bytes.Buffer
 	if err := stats.Prometheus(&out, group(s.snapshot(sel), kinds...), s.Tags, s.Buckets); err != nil {
-		w.fail(http.StatusInternalServerError, "%v", err)
+		w.failf(http.StatusInternalServerError, "%v", err)
 		return
 	}
 	_, _ = w.Write(out.Bytes())

@@ -35,15 +35,15 @@ type Options struct {
 	hotRestartVersion bool
 }
 
-// Exit says that the process ends now: Text is for standard output if Code is 0, else for standard error.
-type Exit struct {
+// ExitError says that the process ends now: Text is for standard output if Code is 0, else for standard error.
+type ExitError struct {
 	Code int
 	Text string
 }
 
-func (e *Exit) Error() string { return strings.TrimSpace(e.Text) }
+func (e *ExitError) Error() string { return strings.TrimSpace(e.Text) }
 
-// Parse reads the arguments without the program's name. version is what --version prints. Its error is always an *Exit.
+// Parse reads the arguments without the program's name. version is what --version prints. Its error is always an *ExitError.
 func Parse(program string, args []string, version string) (*Options, error) {
 	p := &parser{program: filepath.Base(program), flags: flags(), seen: map[string]bool{}, version: version}
 	p.o = &Options{Level: zapcore.InfoLevel, CommandLineOptions: defaults()}
@@ -51,10 +51,10 @@ func Parse(program string, args []string, version string) (*Options, error) {
 		return nil, err
 	}
 	if err := p.o.complete(); err != nil {
-		return nil, &Exit{1, "error: " + err.Error() + "\n"}
+		return nil, &ExitError{1, "error: " + err.Error() + "\n"}
 	}
 	if p.o.hotRestartVersion {
-		return nil, &Exit{0, "disabled\n"}
+		return nil, &ExitError{0, "disabled\n"}
 	}
 	return p.o, nil
 }
@@ -91,9 +91,9 @@ func (p *parser) parse(args []string) error {
 		case "ignore_rest":
 			return p.end()
 		case "version":
-			return &Exit{0, "\n" + p.program + "  version: " + p.version + "\n\n"}
+			return &ExitError{0, "\n" + p.program + "  version: " + p.version + "\n\n"}
 		case "help":
-			return &Exit{0, usage(p.program, p.flags)}
+			return &ExitError{0, usage(p.program, p.flags)}
 		}
 		if p.seen[f.name] && !f.repeated {
 			return p.fail(f.id(), "Argument already set!")
@@ -129,7 +129,7 @@ func (p *parser) set(f *flag, value string) error {
 
 func (p *parser) end() error {
 	if p.late != nil {
-		return &Exit{1, "error: " + p.late.Error() + "\n"}
+		return &ExitError{1, "error: " + p.late.Error() + "\n"}
 	}
 	return nil
 }
@@ -152,7 +152,7 @@ func (f *flag) id() string {
 }
 
 func (p *parser) fail(argument, reason string) error {
-	return &Exit{1, "PARSE ERROR: Argument: " + argument + "\n             " + reason + "\n\nBrief USAGE: \n" + brief(p.program, p.flags) +
+	return &ExitError{1, "PARSE ERROR: Argument: " + argument + "\n             " + reason + "\n\nBrief USAGE: \n" + brief(p.program, p.flags) +
 		"\n\nFor complete USAGE and HELP type: \n   " + p.program + " --help\n\n"}
 }
 

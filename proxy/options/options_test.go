@@ -103,7 +103,7 @@ func TestExits(t *testing.T) {
 		"--enable-fine-grain-logging --component-log-level upstream:debug": {1, "error: --component-log-level will not work with --enable-fine-grain-logging\n"},
 	} {
 		_, err := parse(strings.Fields(line)...)
-		var exit *Exit
+		var exit *ExitError
 		if !errors.As(err, &exit) || exit.Code != c.code || !strings.HasPrefix(exit.Text, c.prefix) {
 			t.Errorf("%s: got %#v, want %q", line, err, c.prefix)
 		}
@@ -133,7 +133,7 @@ func FuzzParse(f *testing.F) {
 	f.Add("--component-log-level\x00a:b,c")
 	f.Fuzz(func(t *testing.T, line string) {
 		o, err := parse(strings.Split(line, "\x00")...)
-		var exit *Exit
+		var exit *ExitError
 		if err != nil && !errors.As(err, &exit) {
 			t.Errorf("error %v is no Exit", err)
 		}

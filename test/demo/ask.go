@@ -10,7 +10,7 @@ import (
 
 // ask sends a GET over a connection and returns the body of a 200.
 func ask(c net.Conn, path string) (string, error) {
-	q, err := http.NewRequest(http.MethodGet, "http://admin"+path, nil) //nolint:noctx // local
+	q, err := http.NewRequest(http.MethodGet, "http://admin"+path, nil)
 	if err != nil {
 		return "", err
 	}

@@ -116,7 +116,7 @@ func (s *stage) namespaces() error {
 }
 
 func (s *stage) system(args ...string) error {
-	if out, err := exec.CommandContext(s.ctx, args[0], args[1:]...).CombinedOutput(); err != nil { //nolint:gosec // our own commands
+	if out, err := exec.CommandContext(s.ctx, args[0], args[1:]...).CombinedOutput(); err != nil { // our own commands
 		return fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(string(out)))
 	}
 	return nil
@@ -131,7 +131,7 @@ func (s *stage) start() error {
 		}
 	}
 	config := filepath.Join(s.dir, "envoy.yaml")
-	if err := os.WriteFile(config, []byte(s.bootstrap()), 0o644); err != nil { //nolint:gosec // the sidecar runs as another user
+	if err := os.WriteFile(config, []byte(s.bootstrap()), 0o644); err != nil { // the sidecar runs as another user
 		return err
 	}
 	const user = 1337 // whom the rules leave alone
@@ -183,7 +183,7 @@ func (s *stage) command(namespace string, args ...string) *exec.Cmd {
 	if namespace != "" {
 		args = append([]string{"ip", "netns", "exec", namespace}, args...)
 	}
-	cmd := exec.CommandContext(s.ctx, args[0], args[1:]...) //nolint:gosec // our own commands
+	cmd := exec.CommandContext(s.ctx, args[0], args[1:]...) // our own commands
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	return cmd
 }
@@ -232,7 +232,7 @@ func (s *stage) traffic() (*result, error) {
 
 // admin asks the admin interface, which listens on a unix socket: that needs no namespace.
 func (s *stage) admin(path string) (string, error) {
-	c, err := net.Dial("unix", filepath.Join(s.dir, "admin.sock")) //nolint:noctx // local
+	c, err := net.Dial("unix", filepath.Join(s.dir, "admin.sock"))
 	if err != nil {
 		return "", err
 	}

@@ -140,7 +140,7 @@ func (a *attempt) sendFailed(err error) error {
 		a.e.bodyErr = berr
 		return berr
 	}
-	var t *filter.Timeout
+	var t *filter.TimeoutError
 	if errors.As(err, &t) || errors.Is(err, fiber.ErrPeerGone) || errors.Is(err, fiber.ErrCancelled) {
 		return err
 	}

@@ -115,7 +115,7 @@ func (e *exchange) fatal(err error) bool {
 	if e.s.Worker.Current().Err() != nil || e.bodyErr != nil {
 		return true
 	}
-	t, ok := err.(*filter.Timeout)
+	t, ok := err.(*filter.TimeoutError)
 	return ok && t != filter.LimitTry.Cause() && t != filter.LimitTryIdle.Cause()
 }
 

@@ -19,7 +19,7 @@ func (e *exchange) answer(err error) {
 		return
 	}
 	s := e.s
-	var t *filter.Timeout
+	var t *filter.TimeoutError
 	var bad *http1.Error
 	switch {
 	case s.Worker.Current().Err() != nil:
@@ -55,7 +55,7 @@ func (e *exchange) badBody(err error) {
 }
 
 // timedOut answers for a limit that has passed.
-func (e *exchange) timedOut(t *filter.Timeout) {
+func (e *exchange) timedOut(t *filter.TimeoutError) {
 	s := e.s
 	host := e.lastHost()
 	if t == filter.LimitRoute.Cause() {

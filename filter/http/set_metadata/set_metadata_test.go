@@ -12,7 +12,6 @@ import (
 	"github.com/outrigger-proxy/outrigger/internal/extension"
 	"github.com/outrigger-proxy/outrigger/internal/fieldtest"
 	"github.com/outrigger-proxy/outrigger/internal/stats"
-	"github.com/outrigger-proxy/outrigger/internal/stream"
 )
 
 func TestFields(t *testing.T) {
@@ -77,9 +76,9 @@ func TestStreamsDoNotShare(t *testing.T) {
 	a, b := &filter.Stream{}, &filter.Stream{}
 	f.OnRequest(a)
 	f.OnRequest(a)
-	(*stream.Metadata)(&a.Info.Metadata).Set("ns", "k", "changed")
+	a.Info.Metadata.Set("ns", "k", "changed")
 	f.OnRequest(b)
-	if got, _ := json.Marshal(b.Info.Metadata); string(got) != `{"ns":{"k":"v","l":[1]}}` {
+	if got, err := json.Marshal(b.Info.Metadata); err != nil || string(got) != `{"ns":{"k":"v","l":[1]}}` {
 		t.Errorf("%s", got)
 	}
 }

@@ -7,6 +7,7 @@ package httpinspector
 
 import (
 	"bytes"
+	"strings"
 
 	httpinspectorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/http_inspector/v3"
 
@@ -111,7 +112,7 @@ func classify(b []byte) verdict {
 }
 
 // methodStart says whether a method that is known begins with c.
-func methodStart(c byte) bool { return bytes.IndexByte([]byte("ABCDGHLMNOPRSTU"), c) >= 0 }
+func methodStart(c byte) bool { return strings.IndexByte("ABCDGHLMNOPRSTU", c) >= 0 }
 
 // requestLine judges method SP target SP version (RFC 9112 section 3).
 func requestLine(b []byte) verdict {

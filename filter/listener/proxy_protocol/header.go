@@ -92,7 +92,7 @@ func parse2(b []byte) (h header, err error) {
 	default:
 		return h, errUnsupported
 	}
-	n := 0
+	var n int
 	switch family {
 	case 0x11, 0x12:
 		n = 4

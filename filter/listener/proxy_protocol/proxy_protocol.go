@@ -162,11 +162,9 @@ func (i *inspector) store(c *stream.Conn, tlvs []stream.TLV) {
 		if !ok {
 			continue
 		}
-		value := ""
+		value := sanitize(t.Value)
 		if r.base64 {
 			value = base64.StdEncoding.EncodeToString(t.Value)
-		} else {
-			value = sanitize(t.Value)
 		}
 		if !i.toFilterState {
 			c.Metadata.Set(r.namespace, r.key, value)

@@ -81,9 +81,9 @@ func TestAnswers(t *testing.T) {
 				"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-type: text/plain\r\nserver: envoy\r\nconnection: close\r\n\r\nhello",
 		},
 	} {
-		for engine, make := range engines {
+		for engine, start := range engines {
 			t.Run(c.name+"/"+engine, func(t *testing.T) {
-				h := newHouse(t, make, routes+c.extra, "127.0.0.1:1")
+				h := newHouse(t, start, routes+c.extra, "127.0.0.1:1")
 				if got := plain(h.talk(c.request, 0)); got != c.want {
 					t.Errorf("got\n%q, want\n%q", got, c.want)
 				}
@@ -139,9 +139,9 @@ func TestUpstream(t *testing.T) {
 			},
 		},
 	} {
-		for engine, make := range engines {
+		for engine, start := range engines {
 			t.Run(c.name+"/"+engine, func(t *testing.T) {
-				h := newHouse(t, make, routes, upstream(t, c.script))
+				h := newHouse(t, start, routes, upstream(t, c.script))
 				if got := h.talk(c.request, 0); !strings.Contains(got, c.want) {
 					t.Errorf("got\n%q, want %q in it", got, c.want)
 				}
@@ -151,10 +151,10 @@ func TestUpstream(t *testing.T) {
 }
 
 func TestRouteTimeout(t *testing.T) {
-	for engine, make := range engines {
+	for engine, start := range engines {
 		t.Run(engine, func(t *testing.T) {
 			release := newGate(t)
-			h := newHouse(t, make, routes, upstream(t, func(int, string) string { <-release; return "" }))
+			h := newHouse(t, start, routes, upstream(t, func(int, string) string { <-release; return "" }))
 			got := h.talk("GET /slow HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n", 0)
 			if !strings.HasPrefix(got, "HTTP/1.1 504 Gateway Timeout\r\n") || !strings.HasSuffix(got, "upstream request timeout") {
 				t.Errorf("got %q", got)
@@ -171,9 +171,9 @@ func newGate(t *testing.T) chan struct{} {
 }
 
 func TestHeadersTimeout(t *testing.T) {
-	for engine, make := range engines {
+	for engine, start := range engines {
 		t.Run(engine, func(t *testing.T) {
-			h := newHouse(t, make, routes+"request_headers_timeout: 0.02s\ndelayed_close_timeout: 0.01s\n", "127.0.0.1:1")
+			h := newHouse(t, start, routes+"request_headers_timeout: 0.02s\ndelayed_close_timeout: 0.01s\n", "127.0.0.1:1")
 			if got := h.talk("GET /x HT", 0); !strings.HasPrefix(got, "HTTP/1.1 408 Request Timeout\r\n") {
 				t.Errorf("got %q", got)
 			}
@@ -181,7 +181,7 @@ func TestHeadersTimeout(t *testing.T) {
 	}
 }
 
-// bug panics where it is told to, and counts ends.
+// A bug panics where it is told to, and counts ends.
 type bug struct {
 	in   string
 	ends int
@@ -205,10 +205,10 @@ func (b *bug) OnEnd(*filter.Stream) { b.ends++ }
 
 func TestPanicTakesOneStream(t *testing.T) {
 	for _, in := range []string{"request", "response"} {
-		for engine, make := range engines {
+		for engine, start := range engines {
 			t.Run(in+"/"+engine, func(t *testing.T) {
 				b := &bug{in: in}
-				h := newHouse(t, make, routes, "127.0.0.1:1", b)
+				h := newHouse(t, start, routes, "127.0.0.1:1", b)
 				got := h.talk("GET /direct HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n", 0)
 				if !strings.HasPrefix(got, "HTTP/1.1 500 Internal Server Error\r\n") {
 					t.Errorf("got %q", got)
@@ -221,8 +221,8 @@ func TestPanicTakesOneStream(t *testing.T) {
 	}
 }
 
-// pass is a filter with all hooks and a slot.
-type pass struct{ slot filter.Slot[int] }
+// pass is a filter with all hooks.
+type pass struct{}
 
 func (p *pass) OnRequest(*filter.Stream) filter.Status  { return filter.Continue }
 func (p *pass) OnResponse(*filter.Stream) filter.Status { return filter.Continue }

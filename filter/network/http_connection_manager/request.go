@@ -139,7 +139,8 @@ func (x *exchange) sane() filter.Status {
 // forward finds the address of the client, appends ours to x-forwarded-for and says whether the request came in at the edge.
 func (x *exchange) forward() (edge bool, status filter.Status) {
 	r, info := &x.cfg.request, x.Info.Conn
-	client, trusted := netip.Addr{}, false
+	var client netip.Addr
+	var trusted bool
 	if r.useRemoteAddress {
 		client, trusted = x.atEdge()
 	} else if client, trusted, status = x.detect(); status == filter.Stop {

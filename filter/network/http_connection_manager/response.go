@@ -73,7 +73,7 @@ func (x *exchange) abandoned() next {
 // broken is a response that has begun and cannot be sent to its end: all that can be said is to close the connection.
 func (x *exchange) broken(err error) next {
 	i, st := &x.Info, x.m.stats
-	var t *filter.Timeout
+	var t *filter.TimeoutError
 	switch {
 	case x.f.Err() != nil || !x.sender.BodyFailed && !errors.As(err, &t):
 		n := x.abandonedLate()
@@ -115,7 +115,7 @@ func (x *exchange) blameUpstream(err error) {
 }
 
 // countTimeout counts a limit of the stream that has passed.
-func (x *exchange) countTimeout(t *filter.Timeout) {
+func (x *exchange) countTimeout(t *filter.TimeoutError) {
 	switch t {
 	case filter.LimitIdle.Cause():
 		x.m.stats.RqIdle.Inc()

@@ -20,8 +20,8 @@ type half struct {
 	bulk     bool  // so much has come at once that splice pays
 }
 
-// errWrite marks an error of the side that is written to.
-type errWrite struct{ error }
+// writeError marks an error of the side that is written to.
+type writeError struct{ error }
 
 // run moves what is there, on a fiber, and gives the connection back to the loop.
 func (h *half) run(bool) {
@@ -79,7 +79,7 @@ func (h *half) pass(b []byte) error {
 	h.moved += int64(n)
 	h.s.active = h.s.c.Worker.Now()
 	if err != nil {
-		return errWrite{err}
+		return writeError{err}
 	}
 	return nil
 }
@@ -115,7 +115,7 @@ func (h *half) splice() error {
 	h.s.active = h.s.c.Worker.Now()
 	h.bulk = err == nil && n >= worthSplicing
 	if errors.Is(err, syscall.EPIPE) {
-		return errWrite{err}
+		return writeError{err}
 	}
 	return err
 }
@@ -129,14 +129,14 @@ func (h *half) finish() {
 		return
 	}
 	if err := h.to.CloseWrite(); err != nil {
-		s.broken(h, errWrite{err})
+		s.broken(h, writeError{err})
 	}
 }
 
 // broken ends the session when one side was reset: the other one is reset too.
 func (s *session) broken(h *half, err error) {
 	fromDown := h == &s.toUp
-	if _, ok := errors.AsType[errWrite](err); ok {
+	if _, ok := errors.AsType[writeError](err); ok {
 		fromDown = !fromDown
 	}
 	if fromDown {

@@ -30,6 +30,7 @@ func Each(t *testing.T, f func(t *testing.T, w *fiber.Worker)) {
 }
 
 func run(t *testing.T, engine func(int) (*fiber.Worker, error), f func(*testing.T, *fiber.Worker)) {
+	t.Helper()
 	warm(t)
 	fds, goroutines := descriptors(), runtime.NumGoroutine()
 	w, err := engine(0)
@@ -92,6 +93,7 @@ func eventually(ok func() bool) bool {
 
 // warm makes the runtime open what it keeps open.
 func warm(t *testing.T) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
