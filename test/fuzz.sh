@@ -3,8 +3,10 @@
 set -eu
 cd "$(dirname "$0")/.."
 go=${GO:-go}
-grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u | while read -r dir; do
-	for target in $(grep -h --include='*_test.go' -o '^func Fuzz[A-Za-z0-9_]*' -r "$dir" --exclude-dir='?*' | awk '{print $2}' | sort -u); do
+dirs=$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u)
+[ -n "$dirs" ] || { echo "no fuzz targets"; exit 1; }
+for dir in $dirs; do
+	for target in $(grep -ho '^func Fuzz[A-Za-z0-9_]*' "$dir"/*_test.go | awk '{print $2}' | sort); do
 		echo "== $dir $target"
 		"$go" test -run '^$' -fuzz "^$target\$" -fuzztime "${FUZZTIME:-10s}" "$dir"
 	done

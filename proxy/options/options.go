@@ -6,6 +6,9 @@
 // restart, --base-id (but --base-id-path writes it), --use-dynamic-base-id, --socket-path, --socket-mode, --parent-shutdown-time-s,
 // --disable-hot-restart, --skip-hot-restart-on-no-parent and --skip-hot-restart-parent-stats. A --restart-epoch above 0 is refused unless
 // one of --disable-hot-restart and --skip-hot-restart-on-no-parent allows it.
+//
+// The help texts and the messages are those of Envoy 1.40 (Apache License 2.0), letter for letter: wrappers, init scripts and people read
+// them, and --help differs from Envoy's in the name of the program alone. Do not improve them.
 package options
 
 import (
