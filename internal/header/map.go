@@ -57,6 +57,9 @@ func (m *Map) Bytes() int {
 // All returns the fields in order; their values may be changed in place, their names may not.
 func (m *Map) All() []Field { return m.fields }
 
+// IDs returns the IDs of the names of All, in the same order. They may not be changed.
+func (m *Map) IDs() []ID { return m.ids }
+
 // Add appends a field; name must be in lower case. If the map has a role, and Envoy holds this name only once in such a message
 // (its inline headers), the value is joined to the one that is there with a comma.
 func (m *Map) Add(name, value string) { m.AddID(Lookup(name), name, value) }
