@@ -9,9 +9,8 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
-	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
-	"sigs.k8s.io/yaml"
 
 	"github.com/outrigger-proxy/outrigger/cluster"
 	"github.com/outrigger-proxy/outrigger/filter"
@@ -21,6 +20,7 @@ import (
 	"github.com/outrigger-proxy/outrigger/internal/extension"
 	"github.com/outrigger-proxy/outrigger/internal/fiber"
 	"github.com/outrigger-proxy/outrigger/internal/log"
+	"github.com/outrigger-proxy/outrigger/internal/protofile"
 	"github.com/outrigger-proxy/outrigger/internal/stats"
 	"github.com/outrigger-proxy/outrigger/internal/stream"
 )
@@ -85,17 +85,11 @@ func newHouse(t *testing.T, engine func(int) (*fiber.Worker, error), config, ups
 	return h
 }
 
-func parse(t *testing.T, text string, into interface {
-	protojsonMessage
-},
-) {
+func parse(t *testing.T, text string, into proto.Message) {
 	t.Helper()
-	js, err := yaml.YAMLToJSON([]byte(text))
-	if err == nil {
-		err = protojson.Unmarshal(js, into)
-	}
-	if err != nil {
-		t.Fatal(err)
+	unknown, err := protofile.Parse([]byte(text), protofile.YAML, into)
+	if err != nil || len(unknown) > 0 {
+		t.Fatal(unknown, err)
 	}
 }
 

@@ -10,15 +10,12 @@ import (
 	"time"
 
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/outrigger-proxy/outrigger/filter"
 	"github.com/outrigger-proxy/outrigger/internal/fiber"
 	"github.com/outrigger-proxy/outrigger/internal/fieldtest"
 	"github.com/outrigger-proxy/outrigger/internal/stream"
 )
-
-type protojsonMessage = proto.Message
 
 func TestFields(t *testing.T) {
 	fieldtest.Check(t, "fields.golden", &hcmv3.HttpConnectionManager{}, &hcmv3.LocalReplyConfig{}, &hcmv3.ResponseMapper{}, &hcmv3.HttpFilter{},
