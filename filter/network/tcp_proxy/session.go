@@ -11,6 +11,7 @@ import (
 	"github.com/outrigger-proxy/outrigger/filter"
 	"github.com/outrigger-proxy/outrigger/internal/fiber"
 	"github.com/outrigger-proxy/outrigger/internal/stream"
+	"github.com/outrigger-proxy/outrigger/internal/tunnel"
 )
 
 // session is a downstream connection with the upstream connection that belongs to it. All of it is owned by the worker.
@@ -19,14 +20,13 @@ type session struct {
 	c       *filter.Conn
 	target  *target
 	up      *pool.TCP // nil until it is connected
-	toUp    half      // from the client to the host
-	toDown  half
+	pair    tunnel.Pair
 	idle    time.Duration
-	active  fiber.Time // when bytes moved last
-	idling  fiber.Timer
 	timers  *timers // nil: none is configured
 	connect fiber.Task
 	closed  bool
+	// a side has ended, and the other one was told
+	upEnded, downEnded bool // from the client; from the host
 }
 
 // timers are those that most configurations do without.
@@ -132,27 +132,8 @@ func (s *session) connected(t *pool.TCP) {
 	if s.p.logOnConnected {
 		s.log(stream.LogTCPUpstreamConnected)
 	}
-	s.toUp = half{s: s, from: s.c.Conn, to: t.Conn()}
-	s.toDown = half{s: s, from: t.Conn(), to: s.c.Conn}
-	s.toUp.pump, s.toDown.pump = s.toUp.run, s.toDown.run
-	s.active = w.Now()
-	if s.idle > 0 {
-		s.idling.Do = s.idled
-		s.idling.Set(w, s.active.Add(s.idle))
-	}
-	s.toUp.from.OnIdle(0, s.toUp.pump)
-	s.toDown.from.OnIdle(0, s.toDown.pump)
-}
-
-// idled fires when the idle timeout may have passed: the timer is not moved when bytes move.
-func (s *session) idled() {
-	w := s.c.Worker
-	if at := s.active.Add(s.idle); at > w.Now() {
-		s.idling.Set(w, at)
-		return
-	}
-	s.p.stats.IdleTimeout.Inc()
-	s.end("tcp_session_idle_timeout")
+	s.pair.Join(w, s, s.c.Conn, t.Conn())
+	s.pair.Begin(s.idle)
 }
 
 func (s *session) tooLong() {
@@ -184,16 +165,15 @@ func (s *session) flag(f stream.Flags) {
 func (s *session) end(why string) {
 	w := s.c.Worker
 	s.closed = true
-	s.idling.Stop(w)
 	if s.timers != nil {
 		s.timers.longest.Stop(w)
 		s.timers.log.Stop(w)
 	}
-	s.c.OnIdle(0, nil)
+	s.c.OnIdle(0, nil) // of firstData
 	s.connect.Cancel(fiber.ErrClosed)
 	s.c.Info.LocalClose = why
 	if s.up != nil {
-		s.up.Conn().OnIdle(0, nil)
+		s.pair.Stop()
 		if s.c.Stream != nil {
 			s.c.Stream.Info.Upstream.LocalClose = why
 		}
@@ -201,7 +181,7 @@ func (s *session) end(why string) {
 		if s.c.Info.CloseType == remoteReset {
 			s.up.Conn().Abort()
 		}
-		s.up.Release(s.toDown.ended)
+		s.up.Release(s.downEnded)
 	}
 	if s.c.Info.CloseType == localReset {
 		s.c.Abort()
@@ -220,13 +200,11 @@ const (
 
 // settle counts what has moved since it was called last.
 func (s *session) settle() {
-	if n := s.toUp.moved - s.toUp.counted; n > 0 {
-		s.toUp.counted = s.toUp.moved
+	if n := s.pair.Up.Take(); n > 0 {
 		s.p.stats.RxBytes.Add(uint64(n))
 		s.up.Sent(int(n))
 	}
-	if n := s.toDown.moved - s.toDown.counted; n > 0 {
-		s.toDown.counted = s.toDown.moved
+	if n := s.pair.Down.Take(); n > 0 {
 		s.p.stats.TxBytes.Add(uint64(n))
 		s.up.Received(int(n))
 	}
@@ -240,7 +218,7 @@ func (s *session) log(t stream.LogType) {
 	}
 	i := &s.c.Stream.Info
 	if s.up != nil && t != stream.LogTCPUpstreamConnected {
-		in, out := s.toUp.moved, s.toDown.moved
+		in, out := s.pair.Up.Moved(), s.pair.Down.Moved()
 		i.BytesIn, i.BytesOut, i.WireIn, i.WireOut = in, out, in, out
 		i.Upstream.BytesOut, i.Upstream.BytesIn = in, out
 		s.c.Info.BytesIn, s.c.Info.BytesOut = in, out
