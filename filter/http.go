@@ -73,8 +73,13 @@ type Stream struct {
 
 // Tunnel is the upstream end of an upgraded stream.
 type Tunnel struct {
+	// set by the terminal
 	Conn fiber.Conn
 	Rest []byte // read past the head of the response
+	Ends bool   // the end of Conn is that of the response (a CONNECT that ends here); else it is a failure
+	// set by the connection manager
+	Sent, Received int64 // bytes
+	Broken         bool  // Conn has failed
 }
 
 // Setup is what a stream is begun with.
@@ -134,6 +139,12 @@ func (s *Stream) Use(c *Chain) {
 // End lets go of what the stream does not own.
 func (s *Stream) End() {
 	s.fiber, s.Tunnel, s.Route = nil, nil, nil
+}
+
+// Leave lets the fiber go that serves the stream, which lives on without one: a tunnel. The limits bound nobody then.
+func (s *Stream) Leave() {
+	s.fiber.Unlimit()
+	s.fiber = nil
 }
 
 // RequestComplete says whether the request has been read to its end.

@@ -230,6 +230,13 @@ func (e *Exchange) Detach() (fiber.Conn, []byte) {
 	return e.h1.Detach()
 }
 
+// Tunneled counts what has gone over the connection since Detach.
+func (e *Exchange) Tunneled(sent, received int64) {
+	s := e.lane.peer.Config.Stats
+	s.CxTxBytes.Add(uint64(sent))
+	s.CxRxBytes.Add(uint64(received))
+}
+
 // Release gives the connection back.
 func (e *Exchange) Release(ok bool) {
 	complete := ok && e.sent && !e.detach && e.h1.Drained()

@@ -206,10 +206,10 @@ func (a *attempt) granted() {
 		a.tunnel = st == 101 && s.Upgrade != ""
 	case http1.Connect:
 		a.tunnel = st/100 == 2
+	default:
+		return
 	}
-	if st == 101 {
-		a.failed = true // never to be used for another request
-	}
+	a.failed = true // never to be used for another request
 }
 
 // Next passes a piece of the response on; a is the body that the connection manager pulls.

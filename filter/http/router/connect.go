@@ -29,7 +29,7 @@ func (e *exchange) connect() error {
 		return err
 	}
 	e.tcp = c
-	s.Tunnel = &filter.Tunnel{Conn: c.Conn()}
+	s.Tunnel = &filter.Tunnel{Conn: c.Conn(), Ends: true}
 	s.Response.Status = 200
 	s.Route.FinalizeResponse(&s.Stream)
 	s.Info.Details = "via_upstream"

@@ -156,16 +156,30 @@ func (e *exchange) end() {
 	if e.s == nil {
 		return
 	}
-	if a := e.won; a != nil && a.ended {
+	if a := e.won; a != nil && a.ended && !a.tunnel {
 		e.took(timeSince(e.since, a.endedAt))
 	}
-	if e.tcp != nil {
-		e.tcp.Release(false)
-	}
+	e.closeTunnel()
 	e.drop()
 	e.releaseRetry()
 	e.mirror() // if the body has come to its end only now
 	e.won, e.s = nil, nil
+}
+
+// closeTunnel counts what went through a tunnel, and closes the connection of one that ends here.
+func (e *exchange) closeTunnel() {
+	t := e.s.Tunnel
+	switch {
+	case t == nil:
+	case e.tcp != nil:
+		e.tcp.Sent(int(t.Sent))
+		e.tcp.Received(int(t.Received))
+	default:
+		e.won.conn.Tunneled(t.Sent, t.Received)
+	}
+	if e.tcp != nil {
+		e.tcp.Release(t != nil && t.Broken)
+	}
 }
 
 // pick chooses a host, again and again where the retry policy rejects hosts.

@@ -8,17 +8,16 @@ import (
 func (e *exchange) accept(a *attempt) error {
 	s := e.s
 	e.won = a
+	if s.Upgrade == "websocket" && !a.tunnel && a.response.Status < 400 && a.body != nil {
+		e.shake(a)
+		return nil
+	}
 	s.Response.Status, s.Response.Body = a.response.Status, a.response.Body
 	s.Response.Header, a.response.Header = a.response.Header, s.Response.Header
 	if a.tunnel {
 		c, rest := a.conn.Detach()
 		s.Tunnel = &filter.Tunnel{Conn: c, Rest: rest}
 		s.Response.Body = nil
-	}
-	if s.Upgrade == "websocket" && !a.tunnel {
-		s.LocalReply(s.Response.Status, "websocket_handshake_unsuccessful", "")
-		e.charge(s.Response.Status, a.host)
-		return nil
 	}
 	h := &s.Response.Header
 	if !e.r.suppress && s.RequestComplete() && e.since != 0 {
@@ -36,6 +35,20 @@ func (e *exchange) accept(a *attempt) error {
 	}
 	e.responded(a)
 	return nil
+}
+
+// shake answers for a host that says neither yes nor no to a websocket: the head goes on, as in Envoy, its body does not.
+func (e *exchange) shake(a *attempt) {
+	s := e.s
+	s.LocalReply(a.response.Status, "websocket_handshake_unsuccessful", "")
+	h := &s.Response.Header
+	for _, f := range a.response.Header.All() {
+		if f.Name != "content-length" {
+			h.Add(f.Name, f.Value)
+		}
+	}
+	a.failed = true
+	a.meter()
 }
 
 // attemptCount tells the client how many attempts there were, if the virtual host wants that.

@@ -23,6 +23,7 @@ type conn struct {
 	resting  bool       // the loop has the connection
 	until    fiber.Time // of the drain or the delayed close
 	opened   fiber.Time
+	joint    *joint // nil unless it is a tunnel
 }
 
 // phase is where a connection stands in its life.
@@ -42,6 +43,7 @@ const (
 	hangUp                // close it now
 	lingerOn              // the peer may still be sending: close it a little later
 	destroyed             // the peer has closed it
+	joined                // a tunnel has it, which ends it
 )
 
 // Open waits for the first request without a fiber.
@@ -57,7 +59,7 @@ func (m *Manager) Open(c *filter.Conn) {
 	}
 	d := &conn{m: m, c: c, opened: c.Worker.Now()}
 	d.serve = d.wake
-	c.Drain = d.depart
+	c.Drain, c.Drop = d.depart, d.drop
 	d.codec.Reset(c.Worker, c.Conn)
 	if s := &m.config.Load().connection; s.maxDuration > 0 {
 		d.ends = c.Worker.Now().Add(jitter(s.maxDuration, s.durationJitter))
@@ -92,6 +94,19 @@ func (d *conn) depart() {
 		d.c.OnIdle(0, nil)
 		d.m.stats.CxDrainClose.Inc()
 		d.close(false)
+	}
+}
+
+// drop is filter.Conn.Drop: the connection ends, whatever it does. A fiber that serves it sees that it is closed.
+func (d *conn) drop() {
+	switch {
+	case d.joint != nil:
+		d.joint.drop()
+	case d.resting:
+		d.c.OnIdle(0, nil)
+		d.close(false)
+	default:
+		_ = d.c.Close()
 	}
 }
 
@@ -180,11 +195,14 @@ func (d *conn) exchanges() {
 			d.rest()
 			return
 		}
+		if n == joined {
+			return
+		}
 		d.end(n) // also while a panic is on its way to the worker, which counts it; x is not used again then
 	}()
 	for {
 		if n = x.exchange(d); n != again || !d.codec.Buffered() && !d.c.Readable() {
-			if n != again {
+			if n != again && n != joined {
 				sh.put(x)
 			}
 			return

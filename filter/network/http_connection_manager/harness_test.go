@@ -1,12 +1,15 @@
 package hcm_test
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	streamv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/stream/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"google.golang.org/protobuf/proto"
@@ -36,6 +39,7 @@ type house struct {
 	env     filter.Env
 	panics  int
 	control *control.Loop
+	logged  chan string // a line per call of the access loggers
 }
 
 // newHouse builds a connection manager of a YAML configuration; the filters of a test stand before the router.
@@ -45,11 +49,12 @@ func newHouse(t *testing.T, engine func(int) (*fiber.Worker, error), config, ups
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &house{t: t, w: w, control: control.New()}
+	h := &house{t: t, w: w, control: control.New(), logged: make(chan string, 100)}
 	w.Panicked = func(any) { h.panics++ }
 	store := &stats.Store{}
 	env := filter.Env{Process: &filter.Process{Workers: []*fiber.Worker{w}, Stats: store, Logs: log.Discard(), Extensions: &filter.Extensions{}}}
 	env.Clusters = cluster.NewManager(cluster.Env{Workers: env.Workers, Stats: store, Logs: env.Logs, Control: h.control})
+	extension.Add(&env.Extensions.Log, func(*streamv3.StdoutAccessLog, filter.Env) (filter.AccessLog, error) { return recorder{h.logged}, nil })
 	next := 0
 	extension.Add(&env.Extensions.HTTP, router.New)
 	extension.Add(&env.Extensions.HTTP, func(_ *hcmv3.HttpFilter, _ filter.Env) (any, error) { // any message will do
@@ -116,8 +121,10 @@ func (h *house) talk(text string, n int) string {
 	return <-answer
 }
 
-func (h *house) open(b fiber.Conn) {
-	h.m.Open(&filter.Conn{Conn: b, Worker: h.w, Info: &stream.Conn{Start: h.w.Now()}})
+func (h *house) open(b fiber.Conn) *filter.Conn {
+	c := &filter.Conn{Conn: b, Worker: h.w, Info: &stream.Conn{Start: h.w.Now()}}
+	h.m.Open(c)
+	return c
 }
 
 func exchange(w *fiber.Worker, a fiber.Conn, text string, n int) string {
@@ -218,4 +225,84 @@ func steady(t *testing.T) string {
 		}
 	}()
 	return l.Addr().String()
+}
+
+// logs is a configuration whose streams a test sees in house.logged.
+const logs = "access_log: [{name: l, typed_config: {'@type': type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog}}]\n"
+
+// recorder is an access logger whose lines a test reads; it must not wait.
+type recorder struct{ lines chan string }
+
+func (r recorder) Log(s *stream.Stream) {
+	i := &s.Info
+	select {
+	case r.lines <- fmt.Sprintf("%s %d %s %s in=%d out=%d", i.LogType, i.Status, i.Flags, i.Details, i.BytesIn, i.BytesOut):
+	default:
+	}
+}
+
+// log waits for the next line of the access loggers.
+func (h *house) log() string {
+	h.t.Helper()
+	select {
+	case l := <-h.logged:
+		return l
+	case <-time.After(10 * time.Second):
+		h.t.Fatal("nothing was logged")
+	}
+	return ""
+}
+
+// stat reads a counter or gauge.
+func (h *house) stat(name string) uint64 {
+	for _, s := range h.env.Stats.Snapshot(func(n string) bool { return n == name }) {
+		return s.Counter + uint64(s.Gauge)
+	}
+	return 0
+}
+
+// wants compares statistics, given as name and value.
+func (h *house) wants(stats map[string]uint64) {
+	h.t.Helper()
+	for name, want := range stats {
+		if got := h.stat(name); got != want {
+			h.t.Errorf("%s: %d, want %d", name, got, want)
+		}
+	}
+}
+
+// converse opens a connection; lines are in turn what it says and what it waits for ("EOF": the end), a part of what comes. It
+// returns the last thing that came, and closes.
+func (h *house) converse(lines ...string) string {
+	h.t.Helper()
+	answer := make(chan string)
+	h.w.Post(func() {
+		a, b := fiber.Pipe(h.w)
+		h.open(b)
+		h.w.Go(func() { answer <- converse(a, lines) })
+	})
+	return <-answer
+}
+
+func converse(a fiber.Conn, lines []string) (last string) {
+	defer a.Close()
+	b := make([]byte, 4096)
+	for i, l := range lines {
+		if i%2 == 0 {
+			if _, err := io.WriteString(a, l); err != nil {
+				return err.Error()
+			}
+			continue
+		}
+		for last = ""; !strings.Contains(last, l); {
+			n, err := a.Read(b)
+			last += string(b[:n])
+			if err != nil {
+				if last += "EOF"; l != "EOF" {
+					return last
+				}
+			}
+		}
+	}
+	return last
 }

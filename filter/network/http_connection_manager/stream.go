@@ -52,6 +52,9 @@ func (x *exchange) exchange(d *conn) next {
 	}
 	x.begin()
 	n := x.run(err)
+	if n == joined {
+		return n
+	}
 	x.end()
 	return n
 }
@@ -261,6 +264,9 @@ func (x *exchange) end() {
 	x.flush.Stop(w)
 	i.End = w.Now()
 	i.WireIn = d.codec.WireBytes
+	if x.Tunnel != nil {
+		i.WireIn += x.Tunnel.Sent
+	}
 	if i.Flags == 0 && !x.answered {
 		i.Flags = stream.DownstreamConnectionTermination
 	}

@@ -6,9 +6,7 @@ import (
 
 	"github.com/outrigger-proxy/outrigger/filter"
 	"github.com/outrigger-proxy/outrigger/filter/route"
-	"github.com/outrigger-proxy/outrigger/internal/fiber"
 	"github.com/outrigger-proxy/outrigger/internal/header"
-	"github.com/outrigger-proxy/outrigger/internal/stream"
 )
 
 // ask notes the upgrade that a request asks for.
@@ -69,57 +67,6 @@ func routeUpgrade(r *route.Route, name string) (enabled, said bool) {
 		}
 	}
 	return false, false
-}
-
-// tunnel joins the client and the upstream until one of them ends, which ends both.
-func (x *exchange) tunnel() next {
-	st, w := x.m.stats, x.d.c.Worker
-	st.CxUpgradesActive.Inc()
-	defer st.CxUpgradesActive.Dec()
-	if x.cfg.logTunnel {
-		x.Info.LogType = stream.LogDownstreamTunnelSuccessfullyEstablished
-		x.cfg.logs.Log(&x.Stream.Stream)
-	}
-	x.Limit(filter.LimitRoute, 0)
-	x.d.c.Guard(nil) // the pump sees the end, behind the last bytes
-	down, early := x.d.codec.Detach()
-	up := x.Tunnel.Conn
-	var back fiber.Task
-	back.Start(w, func() { // ends with the upstream, or when the client's direction has ended
-		x.Info.BytesOut += x.pump(up, down, x.Tunnel.Rest)
-		x.Limit(filter.LimitTry, w.Now())
-	})
-	x.Info.BytesIn += x.pump(down, up, early)
-	back.Join(w)
-	x.Info.ResponseEnd = w.Now()
-	return hangUp
-}
-
-// pump moves bytes until an end; it owns a buffer only while there are some.
-func (x *exchange) pump(from, to fiber.Conn, first []byte) (n int64) {
-	w := x.d.c.Worker
-	if len(first) > 0 {
-		n += int64(len(first))
-		if _, err := to.Write(first); err != nil {
-			return n
-		}
-	}
-	for {
-		if err := from.WaitReadable(); err != nil {
-			return n
-		}
-		b := w.Buffers.Get()
-		got, err := from.Read(b)
-		if err == nil {
-			n += int64(got)
-			x.Touch()
-			_, err = to.Write(b[:got])
-		}
-		w.Buffers.Put(b)
-		if err != nil {
-			return n
-		}
-	}
 }
 
 // maxDuration is how long a stream on this route may last; said: the route says it.
