@@ -1,0 +1,167 @@
+package examples
+
+import (
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	adminv3 "github.com/envoyproxy/go-control-plane/envoy/admin/v3"
+
+	"github.com/outrigger-proxy/outrigger/filter/all"
+	"github.com/outrigger-proxy/outrigger/internal/fiber"
+	"github.com/outrigger-proxy/outrigger/internal/log"
+	"github.com/outrigger-proxy/outrigger/proxy"
+	"github.com/outrigger-proxy/outrigger/proxy/bootstrap"
+)
+
+// A fragment of a README begins with the key that says where in a bootstrap it stands.
+const (
+	routes  = "route_config: {virtual_hosts: [{name: all, domains: ['*'], routes: [{match: {prefix: /}, direct_response: {status: 200}}]}]}\n"
+	router  = "- name: router\n  typed_config: {\"@type\": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}\n"
+	routing = "http_filters:\n" + router
+	echo    = "- name: echo\n  typed_config: {\"@type\": type.googleapis.com/envoy.extensions.filters.network.echo.v3.Echo}\n"
+)
+
+// bootstrapOf makes a bootstrap of a fragment; empty: its key is not known.
+func bootstrapOf(fragment string) string {
+	key, _, _ := strings.Cut(fragment, ":")
+	switch key {
+	case "clusters":
+		return "static_resources:\n" + indent(2, fragment)
+	case "listener_filters":
+		return listenerOf(fragment + "filter_chains:\n- filters:\n" + indent(2, echo))
+	case "filters":
+		if !strings.Contains(fragment, "tcp_proxy") && !strings.Contains(fragment, "http_connection_manager") && !strings.Contains(fragment, "direct_response") &&
+			!strings.Contains(fragment, "echo") {
+			fragment += indent(0, echo)
+		}
+		return listenerOf("filter_chains:\n-\n" + indent(2, fragment))
+	case "http_filters":
+		if !strings.Contains(fragment, "router.v3.Router") {
+			fragment += router
+		}
+		return managerOf(routes + fragment)
+	case "route_config":
+		return managerOf(fragment + routing)
+	case "access_log", "early_header_mutation_extensions", "original_ip_detection_extensions":
+		return managerOf(fragment + routes + routing)
+	}
+	return ""
+}
+
+func indent(n int, text string) string {
+	return strings.Repeat(" ", n) + strings.ReplaceAll(strings.TrimSuffix(text, "\n"), "\n", "\n"+strings.Repeat(" ", n)) + "\n"
+}
+
+func listenerOf(fields string) string {
+	var clusters strings.Builder
+	for _, name := range []string{"db", "reviews", "cart-beta", "v1", "v2"} {
+		clusters.WriteString("  - {name: " + name + ", connect_timeout: 1s}\n")
+	}
+	return "static_resources:\n  listeners:\n  - name: in\n    address: {socket_address: {address: 127.0.0.1, port_value: 0}}\n" + indent(4, fields) +
+		"  clusters:\n" + clusters.String()
+}
+
+func managerOf(fields string) string {
+	return listenerOf("filter_chains:\n- filters:\n  - name: hcm\n    typed_config:\n      \"@type\": " +
+		"type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager\n      stat_prefix: in\n" + indent(6, fields))
+}
+
+var fragments = regexp.MustCompile("(?s)```yaml\n(.*?)```")
+
+// TestReadmes loads the example of every README into the proxy, and, with ENVOY_BIN set, into that binary. The folder of an extension has
+// a README with an example, and in it stand its status, security posture, statistics and differences.
+func TestReadmes(t *testing.T) {
+	err := filepath.WalkDir("../..", func(path string, e fs.DirEntry, err error) error {
+		if e != nil && e.IsDir() && strings.HasPrefix(e.Name(), ".") && len(e.Name()) > 2 {
+			return fs.SkipDir
+		}
+		switch {
+		case err != nil:
+			return err
+		case e.Name() == "README.md":
+			t.Run(path[len("../../"):], func(t *testing.T) { readme(t, path) })
+		case e.Name() == "fields.golden" && strings.Count(path, "/filter/") == 1 && strings.Count(path, "/") > 4:
+			if _, err := os.Stat(filepath.Join(filepath.Dir(path), "README.md")); err != nil {
+				t.Error(err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func readme(t *testing.T, path string) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := fragments.FindAllSubmatch(text, -1)
+	if strings.HasPrefix(path, "../../filter/") {
+		for _, word := range []string{"Status: ", "Security posture: ", "Statistics", "Differences from Envoy"} {
+			if !strings.Contains(string(text), word) {
+				t.Errorf("it does not say %q", word)
+			}
+		}
+		if len(found) == 0 {
+			t.Error("it has no example")
+		}
+	}
+	for _, m := range found {
+		b := bootstrapOf(string(m[1]))
+		if b == "" {
+			t.Errorf("nobody can tell where this stands:\n%s", m[1])
+			continue
+		}
+		validate(t, b)
+	}
+}
+
+// validate loads a bootstrap without running it.
+func validate(t *testing.T, text string) {
+	t.Helper()
+	r, err := bootstrap.Load(bootstrap.Source{YAML: text})
+	if err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	p, err := proxy.New(r.Bootstrap, proxy.Options{
+		Flags:      &adminv3.CommandLineOptions{Concurrency: 1, Mode: adminv3.CommandLineOptions_Validate},
+		Extensions: all.Extensions(), Logs: log.Discard(), Engine: fiber.New,
+	})
+	if err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	p.Close()
+	envoy := os.Getenv("ENVOY_BIN")
+	if envoy == "" {
+		return
+	}
+	out, err := exec.CommandContext(t.Context(), envoy, "--mode", "validate", "--disable-hot-restart", "--config-yaml", text).CombinedOutput()
+	if err != nil {
+		t.Errorf("Envoy: %v\n%s\n%s", err, out, text)
+	}
+}
+
+// TestExamplesAreEnvoys: each file of examples/ is one that real Envoy takes as well.
+func TestExamplesAreEnvoys(t *testing.T) {
+	paths, err := filepath.Glob("../../examples/*.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range paths {
+		t.Run(filepath.Base(path), func(t *testing.T) {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			validate(t, string(text))
+		})
+	}
+}
