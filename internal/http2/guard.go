@@ -1,6 +1,7 @@
 package http2
 
 import (
+	"slices"
 	"time"
 
 	"github.com/outrigger-proxy/outrigger/internal/fiber"
@@ -88,10 +89,8 @@ func (g *guard) noteReset(id uint32) {
 
 // wasReset says whether frames for a stream that has ended may be the peer's answer to what it could not know.
 func (g *guard) wasReset(id uint32) bool {
-	for _, r := range g.reset[:min(g.resets, rememberedResets)] {
-		if r == id {
-			return true
-		}
+	if slices.Contains(g.reset[:min(g.resets, rememberedResets)], id) {
+		return true
 	}
 	return g.resets > rememberedResets
 }

@@ -99,8 +99,15 @@ func check(t *testing.T, h *head, want []hpack.HeaderField) {
 func headers(n int) *header.Map {
 	var m header.Map
 	for _, f := range [][2]string{
-		{"accept", "*/*"}, {"user-agent", "curl/8"}, {"x-request-id", fmt.Sprint("id-", n)}, {"cookie", "a=b"}, {"authorization", "Bearer x"},
-		{"x-forwarded-proto", "http"}, {"x-long", strings.Repeat("v", 300)}, {"x-empty", ""}, {"grpc-timeout", fmt.Sprint(n%3, "S")},
+		{"accept", "*/*"},
+		{"user-agent", "curl/8"},
+		{"x-request-id", fmt.Sprint("id-", n)},
+		{"cookie", "a=b"},
+		{"authorization", "Bearer x"},
+		{"x-forwarded-proto", "http"},
+		{"x-long", strings.Repeat("v", 300)},
+		{"x-empty", ""},
+		{"grpc-timeout", fmt.Sprint(n%3, "S")},
 	} {
 		m.Add(f[0], f[1])
 	}
@@ -238,31 +245,63 @@ func TestHeads(t *testing.T) {
 		response bool
 		ok       bool
 	}{
-		{base, false, true}, {base + " x=1", false, true}, {base + " X=1", false, false}, {"x=1 " + base, false, false},
-		{base + " :path=/", false, false}, {base + " :status=200", false, false}, {base + " :foo=1", false, false},
-		{":method=GET :scheme=http :authority=a", false, false}, {":method=GET :scheme=http :path= :authority=a", false, false},
-		{":scheme=http :path=/ :authority=a", false, false}, {":method=GET :path=/ :authority=a", false, false},
-		{":method=GET :scheme=http :path=/", false, false}, {":method=GET :scheme=http :path=/ host=a", false, true},
-		{base + " host=b", false, true}, {base + " host=b host=c", false, false}, {base + " host=b/", false, false},
-		{base + " connection=close", false, false}, {base + " te=trailers", false, true}, {base + " te=gzip", false, false},
-		{base + " transfer-encoding=chunked", false, false}, {base + " upgrade=h2c", false, false}, {base + " keep-alive=1", false, false},
-		{base + " proxy-connection=close", false, false}, {base + " content-length=0", false, true}, {base + " content-length=1", false, false},
-		{base + " content-length=x", false, false}, {base + " content-length=0 content-length=0", false, false},
-		{base + " x=a\rb", false, false}, {base + " x=a\nb", false, false}, {base + " x=a\x00b", false, false}, {base + " x=\x7f", false, false},
-		{base + " x:y=1", false, false}, {base + " :=1", false, false}, {base + " =1", false, false},
-		{":method=CONNECT :authority=a:1", false, true}, {":method=CONNECT :scheme=http :path=/ :authority=a:1", false, false},
+		{base, false, true},
+		{base + " x=1", false, true},
+		{base + " X=1", false, false},
+		{"x=1 " + base, false, false},
+		{base + " :path=/", false, false},
+		{base + " :status=200", false, false},
+		{base + " :foo=1", false, false},
+		{":method=GET :scheme=http :authority=a", false, false},
+		{":method=GET :scheme=http :path= :authority=a", false, false},
+		{":scheme=http :path=/ :authority=a", false, false},
+		{":method=GET :path=/ :authority=a", false, false},
+		{":method=GET :scheme=http :path=/", false, false},
+		{":method=GET :scheme=http :path=/ host=a", false, true},
+		{base + " host=b", false, true},
+		{base + " host=b host=c", false, false},
+		{base + " host=b/", false, false},
+		{base + " connection=close", false, false},
+		{base + " te=trailers", false, true},
+		{base + " te=gzip", false, false},
+		{base + " transfer-encoding=chunked", false, false},
+		{base + " upgrade=h2c", false, false},
+		{base + " keep-alive=1", false, false},
+		{base + " proxy-connection=close", false, false},
+		{base + " content-length=0", false, true},
+		{base + " content-length=1", false, false},
+		{base + " content-length=x", false, false},
+		{base + " content-length=0" + " content-length=0", false, false},
+		{base + " x=a\rb", false, false},
+		{base + " x=a\nb", false, false},
+		{base + " x=a\x00b", false, false},
+		{base + " x=\x7f", false, false},
+		{base + " x:y=1", false, false},
+		{base + " :=1", false, false},
+		{base + " =1", false, false},
+		{":method=CONNECT :authority=a:1", false, true},
+		{":method=CONNECT :scheme=http :path=/ :authority=a:1", false, false},
 		{":method=CONNECT :protocol=websocket :scheme=http :path=/ :authority=a", false, true},
-		{":method=GET :protocol=websocket :scheme=http :path=/ :authority=a", false, false}, {":method=G:T :scheme=http :path=/ :authority=a", false, false},
-		{":method=GET :scheme=http :path=/\x01 :authority=a", false, false}, {":method=GET :scheme=http :path=/ :authority=a/b", false, false},
-		{":status=200", true, true}, {":status=20", true, false}, {":status=2000", true, false}, {":status=abc", true, false}, {"x=1", true, false},
-		{":status=101", true, false}, {":status=103", true, false}, {":status=099", true, false}, {":status=200 :path=/", true, false},
+		{":method=GET :protocol=websocket :scheme=http :path=/ :authority=a", false, false},
+		{":method=G:T :scheme=http :path=/ :authority=a", false, false},
+		{":method=GET :scheme=http :path=/\x01 :authority=a", false, false},
+		{":method=GET :scheme=http :path=/ :authority=a/b", false, false},
+		{":status=200", true, true},
+		{":status=20", true, false},
+		{":status=2000", true, false},
+		{":status=abc", true, false},
+		{"x=1", true, false},
+		{":status=101", true, false},
+		{":status=103", true, false},
+		{":status=099", true, false},
+		{":status=200 :path=/", true, false},
 		{":status=200 connection=close", true, false},
 	} {
 		o := Defaults()
 		o.Connect = true
 		var h head
 		h.begin(&o, !c.response, false)
-		for _, p := range strings.Split(c.head, " ") {
+		for p := range strings.SplitSeq(c.head, " ") {
 			i := strings.LastIndexByte(p, '=')
 			f := field{name: p[:i], value: p[i+1:], kind: kindOf(p[:i])}
 			if !valid(f.value) {

@@ -73,9 +73,9 @@ func (t *table) room(n int) []byte {
 
 // keep copies s into the chunk.
 func (t *table) keep(s string) string {
-	b := t.room(len(s))
-	t.chunk = append(b, s...)
-	return str(t.chunk[len(b):])
+	from := len(t.room(len(s)))
+	t.chunk = append(t.chunk, s...)
+	return str(t.chunk[from:])
 }
 
 // add puts f in, whose strings must live as long as the table, and returns its serial; 0: it is too big.
@@ -122,15 +122,66 @@ func (t *table) resize(to uint32) {
 // static is RFC 7541, appendix A, from 1.
 var static = func() (t [62]field) {
 	for i, p := range [...][2]string{
-		{":authority"}, {":method", "GET"}, {":method", "POST"}, {":path", "/"}, {":path", "/index.html"}, {":scheme", "http"},
-		{":scheme", "https"}, {":status", "200"}, {":status", "204"}, {":status", "206"}, {":status", "304"}, {":status", "400"},
-		{":status", "404"}, {":status", "500"}, {"accept-charset"}, {"accept-encoding", "gzip, deflate"}, {"accept-language"},
-		{"accept-ranges"}, {"accept"}, {"access-control-allow-origin"}, {"age"}, {"allow"}, {"authorization"}, {"cache-control"},
-		{"content-disposition"}, {"content-encoding"}, {"content-language"}, {"content-length"}, {"content-location"},
-		{"content-range"}, {"content-type"}, {"cookie"}, {"date"}, {"etag"}, {"expect"}, {"expires"}, {"from"}, {"host"}, {"if-match"},
-		{"if-modified-since"}, {"if-none-match"}, {"if-range"}, {"if-unmodified-since"}, {"last-modified"}, {"link"}, {"location"},
-		{"max-forwards"}, {"proxy-authenticate"}, {"proxy-authorization"}, {"range"}, {"referer"}, {"refresh"}, {"retry-after"},
-		{"server"}, {"set-cookie"}, {"strict-transport-security"}, {"transfer-encoding"}, {"user-agent"}, {"vary"}, {"via"},
+		{":authority"},
+		{":method", "GET"},
+		{":method", "POST"},
+		{":path", "/"},
+		{":path", "/index.html"},
+		{":scheme", "http"},
+		{":scheme", "https"},
+		{":status", "200"},
+		{":status", "204"},
+		{":status", "206"},
+		{":status", "304"},
+		{":status", "400"},
+		{":status", "404"},
+		{":status", "500"},
+		{"accept-charset"},
+		{"accept-encoding", "gzip, deflate"},
+		{"accept-language"},
+		{"accept-ranges"},
+		{"accept"},
+		{"access-control-allow-origin"},
+		{"age"},
+		{"allow"},
+		{"authorization"},
+		{"cache-control"},
+		{"content-disposition"},
+		{"content-encoding"},
+		{"content-language"},
+		{"content-length"},
+		{"content-location"},
+		{"content-range"},
+		{"content-type"},
+		{"cookie"},
+		{"date"},
+		{"etag"},
+		{"expect"},
+		{"expires"},
+		{"from"},
+		{"host"},
+		{"if-match"},
+		{"if-modified-since"},
+		{"if-none-match"},
+		{"if-range"},
+		{"if-unmodified-since"},
+		{"last-modified"},
+		{"link"},
+		{"location"},
+		{"max-forwards"},
+		{"proxy-authenticate"},
+		{"proxy-authorization"},
+		{"range"},
+		{"referer"},
+		{"refresh"},
+		{"retry-after"},
+		{"server"},
+		{"set-cookie"},
+		{"strict-transport-security"},
+		{"transfer-encoding"},
+		{"user-agent"},
+		{"vary"},
+		{"via"},
 		{"www-authenticate"},
 	} {
 		f := &t[i+1]

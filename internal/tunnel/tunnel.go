@@ -150,7 +150,7 @@ func (h *Half) move() error {
 		}
 	}
 	if h.bulk {
-		if err := h.splice(); err != fiber.ErrNoSplice { //nolint:errorlint // never wrapped
+		if err := h.splice(); err != fiber.ErrNoSplice {
 			return err
 		}
 	}
@@ -191,7 +191,7 @@ func (h *Half) pass(b []byte) error {
 // haul moves much: without copying where that can be done, else with big buffers.
 func (h *Half) haul() error {
 	h.bulk = true
-	if err := h.splice(); err != fiber.ErrNoSplice { //nolint:errorlint // never wrapped
+	if err := h.splice(); err != fiber.ErrNoSplice {
 		return err
 	}
 	h.bulk = false

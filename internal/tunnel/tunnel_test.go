@@ -15,6 +15,7 @@ import (
 // rig is a pair between two connections, whose other ends the test has, and which it owns.
 type rig struct {
 	tunnel.Pair
+
 	client, down, up, host fiber.Conn
 	worker                 *fiber.Worker
 	over                   []error

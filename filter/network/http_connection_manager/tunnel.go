@@ -64,8 +64,8 @@ func (j *joint) Over(h *tunnel.Half, err error) {
 		j.end(x.abandonedLate())
 		return
 	}
-	x.m.stats.RqRxReset.Inc()           // the request has not come to its end
-	if x.Tunnel.Ends && err == io.EOF { //nolint:errorlint // never wrapped
+	x.m.stats.RqRxReset.Inc() // the request has not come to its end
+	if x.Tunnel.Ends && err == io.EOF {
 		j.end(lingerOn)
 		return
 	}

@@ -61,7 +61,9 @@ func TestTunnels(t *testing.T) {
 		stats map[string]uint64
 	}{
 		{
-			"the client leaves", []string{websocket("/"), "\r\n\r\n", "hello", "hello", "again", "again"}, "again",
+			"the client leaves",
+			[]string{websocket("/"), "\r\n\r\n", "hello", "hello", "again", "again"},
+			"again",
 			"DownstreamEnd 101 DC downstream_remote_disconnect in=10 out=10",
 			map[string]uint64{
 				"http.test.downstream_rq_rx_reset": 1, "http.test.downstream_rq_tx_reset": 0, "http.test.downstream_cx_destroy_remote_active_rq": 1,
@@ -70,7 +72,9 @@ func TestTunnels(t *testing.T) {
 			},
 		},
 		{
-			"the host leaves", []string{websocket("/"), "\r\n\r\n", "bye", "EOF"}, "EOF",
+			"the host leaves",
+			[]string{websocket("/"), "\r\n\r\n", "bye", "EOF"},
+			"EOF",
 			"DownstreamEnd 101 UC upstream_reset_after_response_started{connection_termination} in=3 out=0",
 			map[string]uint64{
 				"http.test.downstream_rq_rx_reset": 1, "http.test.downstream_rq_tx_reset": 1,
@@ -78,19 +82,29 @@ func TestTunnels(t *testing.T) {
 			},
 		},
 		{
-			"early data", []string{websocket("/") + "early", "early"}, switching[:len(switching)-2] + "server: envoy\r\n\r\nearly",
+			"early data",
+			[]string{websocket("/") + "early", "early"},
+			switching[:len(switching)-2] + "server: envoy\r\n\r\nearly",
 			"DownstreamEnd 101 DC downstream_remote_disconnect in=5 out=5", nil,
 		},
 		{
-			"idle", []string{websocket("/idle"), "\r\n\r\n", "hello", "hello", "", "EOF"}, "EOF",
-			"DownstreamEnd 101 SI stream_idle_timeout in=5 out=5", map[string]uint64{"http.test.downstream_rq_idle_timeout": 1},
+			"idle",
+			[]string{websocket("/idle"), "\r\n\r\n", "hello", "hello", "", "EOF"},
+			"EOF",
+			"DownstreamEnd 101 SI stream_idle_timeout in=5 out=5",
+			map[string]uint64{"http.test.downstream_rq_idle_timeout": 1},
 		},
 		{
-			"max_stream_duration", []string{websocket("/short"), "\r\n\r\n", "", "EOF"}, "EOF",
-			"DownstreamEnd 101  max_duration_timeout in=0 out=0", map[string]uint64{"http.test.downstream_rq_max_duration_reached": 1},
+			"max_stream_duration",
+			[]string{websocket("/short"), "\r\n\r\n", "", "EOF"},
+			"EOF",
+			"DownstreamEnd 101  max_duration_timeout in=0 out=0",
+			map[string]uint64{"http.test.downstream_rq_max_duration_reached": 1},
 		},
 		{
-			"CONNECT ends here", []string{"CONNECT a:1 HTTP/1.1\r\nhost: a:1\r\n\r\n", "\r\n\r\n", "hello", "hello", "bye", "EOF"}, "EOF",
+			"CONNECT ends here",
+			[]string{"CONNECT a:1 HTTP/1.1\r\nhost: a:1\r\n\r\n", "\r\n\r\n", "hello", "hello", "bye", "EOF"},
+			"EOF",
 			"DownstreamEnd 200  via_upstream in=8 out=5",
 			map[string]uint64{"cluster.up.upstream_cx_tx_bytes_total": 8, "cluster.up.upstream_cx_rx_bytes_total": 5},
 		},

@@ -19,7 +19,7 @@ func (s *session) Moved(more bool) {
 
 // Over is tunnel.Owner: the end of one side is passed on, and the session ends with the second; a reset ends it at once.
 func (s *session) Over(h *tunnel.Half, err error) {
-	if err != io.EOF { //nolint:errorlint // never wrapped
+	if err != io.EOF {
 		s.broken(h, err)
 		return
 	}
@@ -45,9 +45,8 @@ func (s *session) Idle() {
 
 // broken ends the session when one side was reset: the other one is reset too.
 func (s *session) broken(h *tunnel.Half, err error) {
-	var w *tunnel.WriteError
 	fromDown := h == &s.pair.Up
-	if errors.As(err, &w) {
+	if _, ok := errors.AsType[*tunnel.WriteError](err); ok {
 		fromDown = !fromDown
 	}
 	if fromDown {
