@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"slices"
@@ -91,8 +92,11 @@ func (r *result) print(w io.Writer) {
 	for _, n := range names {
 		_, _ = fmt.Fprintf(w, "  %s %d", n, r.Instances[n])
 	}
-	_, _ = fmt.Fprintf(w, "\n  failed: %d %v\n  latency: median %v, 99 %% %v, longest %v\n", requests-total, r.Failed,
-		r.quantile(0.5), r.quantile(0.99), r.quantile(1))
+	_, _ = fmt.Fprintf(w, "\n  failed: %d\n", requests-total)
+	for _, why := range slices.Sorted(maps.Keys(r.Failed)) {
+		_, _ = fmt.Fprintf(w, "    %d times %s\n", r.Failed[why], why)
+	}
+	_, _ = fmt.Fprintf(w, "  latency: median %v, 99 %% %v, longest %v\n", r.quantile(0.5), r.quantile(0.99), r.quantile(1))
 }
 
 func (r *result) quantile(q float64) time.Duration {

@@ -48,7 +48,7 @@ func main() {
 func demo() (err error) {
 	binary := flag.String("outrigger", "bin/outrigger", "the proxy")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	defer stop()
 	s, err := newStage(ctx, *binary)
 	if err != nil {
