@@ -65,15 +65,19 @@ static_resources:
 	}
 }
 
-// outside makes a module of its own in dir out of examples/filter and returns the program that it builds, without the network.
+// outside makes a module of its own in dir out of examples/filter and the examples of package filter, without the network, and
+// returns the program that it builds.
 func outside(t *testing.T, dir string) string {
 	t.Helper()
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for from, to := range map[string]string{"go.mod": "go.mod", "go.sum": "go.sum", "examples/filter/main.go": "main.go"} {
+	for from, to := range map[string]string{"go.mod": "go.mod", "go.sum": "go.sum", "examples/filter/main.go": "main.go", "filter/example_test.go": "kinds/example_test.go"} {
 		text, err := os.ReadFile(filepath.Join(root, from))
+		if err == nil {
+			err = os.MkdirAll(filepath.Dir(filepath.Join(dir, to)), 0o700)
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -85,6 +89,7 @@ func outside(t *testing.T, dir string) string {
 	for _, args := range [][]string{
 		{"mod", "edit", "-module", "example.com/sidecar", "-require", module + "@v0.0.0", "-replace", module + "=" + root},
 		{"build", "-o", "sidecar", "."},
+		{"test", "./kinds"},
 	} {
 		c := exec.CommandContext(t.Context(), "go", args...)
 		c.Dir = dir
