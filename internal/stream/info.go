@@ -75,7 +75,8 @@ const (
 	PeerIssuer
 	PeerSerial
 	PeerCertificate
-	PeerFingerprint1 // SHA-1
+	PeerCertificateChain // all of them, one after the other
+	PeerFingerprint1     // SHA-1
 	PeerIPSANs
 	PeerEmailSANs
 	PeerOtherNameSANs
