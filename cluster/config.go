@@ -48,7 +48,6 @@ type config struct {
 	waitForWarm     bool
 	closeOnHostSet  bool
 	sizes           bool
-	transportSocket *corev3.TransportSocket
 }
 
 // refused is the error about a field that is not honoured.
@@ -59,7 +58,7 @@ func parse(c *clusterv3.Cluster) (*config, error) {
 	o := &config{
 		name: c.GetName(), altName: c.GetAltStatName(), metadata: discovery.Metadata(c.GetMetadata()),
 		connectTimeout: duration(c.GetConnectTimeout(), 5*time.Second), bufferLimit: 1 << 20, waitForWarm: true,
-		perDownstream: c.GetConnectionPoolPerDownstreamConnection(), transportSocket: c.GetTransportSocket(),
+		perDownstream: c.GetConnectionPoolPerDownstreamConnection(),
 	}
 	if o.altName == "" {
 		o.altName = o.name
@@ -90,7 +89,6 @@ func refuse(c *clusterv3.Cluster) error {
 		path string
 		why  string
 	}{
-		{len(c.GetTransportSocketMatches()) > 0, "transport_socket_matches", later},
 		{c.GetTransportSocketMatcher() != nil, "transport_socket_matcher", later},
 		{c.GetStatsMatcher() != nil, "stats_matcher", later},
 		{c.GetPerConnectionBufferHighWatermarkTimeout().AsDuration() > 0, "per_connection_buffer_high_watermark_timeout", later},

@@ -19,7 +19,6 @@ type dialer struct {
 	// set at construction
 	bind      bindOptions
 	keepalive sockopt.List
-	socket    TransportSocket
 	stats     *Stats
 	ids       *atomic.Uint64 // of the process
 	first     firstFamily
@@ -37,8 +36,12 @@ func (d *dialer) dial(w *fiber.Worker, to pool.Target, i *pool.Info) (fiber.Conn
 	if err != nil {
 		return nil, err
 	}
-	i.Remote, i.Local, i.ID = c.Remote(), c.Local(), d.ids.Add(1)
-	secure, err := d.socket.Client(w, c, i)
+	i.Remote, i.Local, i.ID, i.Hostname = c.Remote(), c.Local(), d.ids.Add(1), to.Hostname
+	socket, ok := to.Socket.(TransportSocket)
+	if !ok {
+		return c, nil // bytes as they are
+	}
+	secure, err := socket.Client(w, c, i)
 	if err != nil {
 		_ = c.Close()
 		return nil, err

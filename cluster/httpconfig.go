@@ -22,6 +22,7 @@ type httpOptions struct {
 	jitter            float64 // percent of maxDuration
 	maxRequests       uint32
 	http1             http1.Options
+	sni               AutoSNI
 }
 
 func (h *httpOptions) connectionDuration() time.Duration {
@@ -36,6 +37,7 @@ func (o *config) parseHTTP(c *clusterv3.Cluster) error {
 	o.http = httpOptions{idle: time.Hour, maxRequests: c.GetMaxRequestsPerConnection().GetValue(), http1: http1.UpstreamDefaults()}
 	o.tcpIdle = 10 * time.Minute
 	common, one := c.GetCommonHttpProtocolOptions(), c.GetHttpProtocolOptions()
+	o.http.autoSNI(c.GetUpstreamHttpProtocolOptions()) //nolint:staticcheck // deprecated, and honoured
 	at := ""
 	for name, a := range c.GetTypedExtensionProtocolOptions() {
 		path := fmt.Sprintf("typed_extension_protocol_options[%s]", name)
@@ -48,6 +50,7 @@ func (o *config) parseHTTP(c *clusterv3.Cluster) error {
 			if err := explicit(p); err != nil {
 				return fmt.Errorf("%s.%w", path, err)
 			}
+			o.http.autoSNI(p.GetUpstreamHttpProtocolOptions())
 			at, common, one = path+".", p.GetCommonHttpProtocolOptions(), p.GetExplicitHttpConfig().GetHttpProtocolOptions()
 		case *tcpv3.TcpProtocolOptions:
 			o.tcpIdle = duration(p.GetIdleTimeout(), o.tcpIdle)
@@ -99,6 +102,19 @@ func explicit(p *httpv3.HttpProtocolOptions) error {
 		return refused("retry_policy", later)
 	}
 	return nil
+}
+
+// AutoSNI says what of a request decides how its host is spoken to in TLS (UpstreamHttpProtocolOptions).
+type AutoSNI struct {
+	Name   bool   // its host is the SNI
+	SAN    bool   // and must be in the certificate
+	Header string // instead of the host, where it is not empty
+}
+
+func (h *httpOptions) autoSNI(p *corev3.UpstreamHttpProtocolOptions) {
+	if p != nil {
+		h.sni = AutoSNI{p.GetAutoSni(), p.GetAutoSanValidation(), p.GetOverrideAutoSniHeader()}
+	}
 }
 
 func (h *httpOptions) common(p *corev3.HttpProtocolOptions) error {

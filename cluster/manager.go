@@ -23,6 +23,7 @@ import (
 	"github.com/outrigger-proxy/outrigger/internal/snapshot"
 	"github.com/outrigger-proxy/outrigger/internal/sockopt"
 	"github.com/outrigger-proxy/outrigger/internal/stats"
+	"github.com/outrigger-proxy/outrigger/internal/transport"
 )
 
 // Env is what clusters need of their process.
@@ -33,6 +34,7 @@ type Env struct {
 	Logs    *log.Set
 	Files   *logfile.Set
 	Control *control.Loop
+	Secrets *transport.Secrets
 	// Locality is the node's: zone-aware routing compares with it.
 	Locality Locality
 	// LocalCluster is cluster_manager.local_cluster_name: the cluster that this proxy is a part of.
@@ -286,25 +288,26 @@ func (m *Manager) build(p *clusterv3.Cluster, static bool) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	socket, err := m.transport(o.name, o.transportSocket)
+	scope := m.env.Stats.Root().Sub("cluster").Sub(o.altName)
+	sockets, err := m.sockets(p, scope)
 	if err != nil {
 		return nil, err
 	}
 	c := &Cluster{
 		Name: o.name, AltName: o.altName, Metadata: o.metadata, Static: static, Proto: p, Updated: time.Now(), BufferLimit: o.bufferLimit,
 		TCPIdle: o.tcpIdle, m: m, config: o, balancers: make([]*balancer, len(m.env.Workers)),
-		Codes: m.env.Stats.Root().Sub("cluster").Sub(o.altName),
+		sockets: sockets, Codes: scope,
 	}
 	c.Stats = stats.New[Stats](c.Codes)
 	c.Stats.TransportSocketDefaultMatch.Inc()
 	if p.GetUpstreamBindConfig() == nil {
 		o.bind = m.bind
 	}
-	d := &dialer{bind: o.bind, keepalive: sockopt.Keepalive(o.keepalive), socket: socket, stats: c.Stats, ids: &m.ids, first: o.first}
+	d := &dialer{bind: o.bind, keepalive: sockopt.Keepalive(o.keepalive), stats: c.Stats, ids: &m.ids, first: o.first}
 	c.pools = pool.Config{
 		ConnectTimeout: o.connectTimeout, IdleTimeout: o.http.idle, TCPIdle: o.tcpIdle, Duration: o.http.connectionDuration,
 		MaxRequests: o.http.maxRequests, PerDownstream: o.perDownstream, Preconnect: o.preconnect, HostConnections: o.hostConnections,
-		HTTP1: &o.http.http1, Stats: c.Stats, Dial: d.dial,
+		HTTP1: &o.http.http1, Stats: c.Stats, Dial: d.dial, Header: sockets.header(),
 	}
 	if o.sizes {
 		c.pools.Sizes = stats.New[pool.Sizes](c.Codes)

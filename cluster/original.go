@@ -152,7 +152,7 @@ func (c *Cluster) newOriginal(to netip.AddrPort) *original {
 		return e
 	}
 	a := stream.Address{AddrPort: to}
-	e := &original{host: newHost(&discovery.Endpoint{Address: a, Weight: 1}, &discovery.Group{}, pool.NewPeer(pool.Target{Address: a}, &c.pools, len(c.m.env.Workers)))}
+	e := &original{host: newHost(&discovery.Endpoint{Address: a, Weight: 1}, &discovery.Group{}, pool.NewPeer(pool.Target{Address: a, Socket: c.sockets.usual}, &c.pools, len(c.m.env.Workers)))}
 	next := make(map[netip.AddrPort]*original, len(old)+1)
 	maps.Copy(next, old)
 	next[to] = e

@@ -1,14 +1,14 @@
 package cluster
 
 import (
-	"fmt"
-
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	rawv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/raw_buffer/v3"
 
 	"github.com/outrigger-proxy/outrigger/cluster/pool"
 	"github.com/outrigger-proxy/outrigger/internal/extension"
 	"github.com/outrigger-proxy/outrigger/internal/fiber"
+	"github.com/outrigger-proxy/outrigger/internal/stats"
+	"github.com/outrigger-proxy/outrigger/internal/stream"
 )
 
 // TransportSocket turns a connection into a stream of bytes: as it is, or with TLS.
@@ -18,12 +18,21 @@ type TransportSocket interface {
 	Client(w *fiber.Worker, c fiber.Conn, i *pool.Info) (fiber.Conn, error)
 }
 
+// HeaderSocket is a TransportSocket that tells hosts of the downstream connection: connections are not shared between streams of which
+// it tells different things.
+type HeaderSocket interface {
+	Header(t pool.Transport, downstream *stream.Conn) pool.Transport
+}
+
 // TransportEnv is what transport sockets are built for.
 type TransportEnv struct {
 	*Env
 
+	Scope   stats.Scope // cluster.<name>.
 	Cluster string
-	Name    string // of the transport socket, in the configuration
+	// Inner builds the transport socket that another one wraps; errors are about it.
+	Inner func(t *corev3.TransportSocket) (TransportSocket, error)
+	Name  string // of the transport socket, in the configuration
 }
 
 // ExtensionName is the name in errors.
@@ -37,26 +46,24 @@ type Extensions struct {
 // Builtin returns the extensions that need no other package.
 func Builtin() *Extensions {
 	x := &Extensions{}
-	extension.Add(&x.TransportSockets, newRawBuffer)
+	extension.Add(&x.TransportSockets, NewRawBuffer)
 	return x
 }
 
 // rawBuffer is envoy.transport_sockets.raw_buffer: bytes as they are.
 type rawBuffer struct{}
 
-func newRawBuffer(*rawv3.RawBuffer, TransportEnv) (TransportSocket, error) { return rawBuffer{}, nil }
+// NewRawBuffer builds it.
+func NewRawBuffer(*rawv3.RawBuffer, TransportEnv) (TransportSocket, error) { return rawBuffer{}, nil }
 
 func (rawBuffer) Client(_ *fiber.Worker, c fiber.Conn, _ *pool.Info) (fiber.Conn, error) {
 	return c, nil
 }
 
-func (m *Manager) transport(name string, t *corev3.TransportSocket) (TransportSocket, error) {
+func (m *Manager) transport(name string, scope stats.Scope, t *corev3.TransportSocket) (TransportSocket, error) {
 	if t == nil || t.GetTypedConfig() == nil && (t.GetName() == "raw_buffer" || t.GetName() == "envoy.transport_sockets.raw_buffer") {
 		return rawBuffer{}, nil
 	}
-	s, err := m.env.Extensions.TransportSockets.Build(t.GetTypedConfig(), TransportEnv{&m.env, name, t.GetName()})
-	if err != nil {
-		return nil, fmt.Errorf("transport_socket: %w", err)
-	}
-	return s, nil
+	return m.env.Extensions.TransportSockets.Build(t.GetTypedConfig(), TransportEnv{Env: &m.env, Scope: scope, Cluster: name, Name: t.GetName(),
+		Inner: func(t *corev3.TransportSocket) (TransportSocket, error) { return m.transport(name, scope, t) }})
 }

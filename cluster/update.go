@@ -73,10 +73,11 @@ func (c *Cluster) host(e *discovery.Endpoint, g *discovery.Group, peers map[stri
 	if p == nil {
 		p = c.peers[key]
 	}
+	to := pool.Target{Address: e.Address, Additional: e.Additional, Hostname: e.Hostname, Socket: c.sockets.choose(e.Metadata, g.Metadata)}
 	if p == nil {
-		p = pool.NewPeer(pool.Target{Address: e.Address, Additional: e.Additional}, &c.pools, len(c.m.env.Workers))
+		p = pool.NewPeer(to, &c.pools, len(c.m.env.Workers))
 	} else {
-		p.Move(pool.Target{Address: e.Address, Additional: e.Additional})
+		p.Move(to)
 	}
 	peers[key] = p
 	h := newHost(e, g, p)
@@ -159,6 +160,7 @@ func (c *Cluster) rezone() {
 // close ends a version of a cluster: connections without a stream close now, the others with their stream.
 func (c *Cluster) close() {
 	c.closed = true
+	c.sockets.close()
 	if c.source != nil {
 		c.source.Close()
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/outrigger-proxy/outrigger/internal/runtime"
 	"github.com/outrigger-proxy/outrigger/internal/stats"
 	"github.com/outrigger-proxy/outrigger/internal/stream"
+	"github.com/outrigger-proxy/outrigger/internal/transport"
 )
 
 // Status is what a hook answers.
@@ -35,6 +36,7 @@ type Process struct {
 	Runtime    *runtime.Loader
 	Logs       *log.Set
 	Files      *logfile.Set
+	Secrets    *transport.Secrets
 	Extensions *Extensions
 	Node       Node
 }
@@ -85,8 +87,9 @@ type Extensions struct {
 	Listener  extension.Registry[ListenerFilter, Env]
 	Network   extension.Registry[any, Env] // builds a Network, a Wrapper or a Terminal
 	Transport extension.Registry[DownstreamTransport, Env]
-	HTTP      extension.Registry[any, Env] // builds a value with any of the hooks, or an HTTPTerminal
-	PerRoute  extension.Registry[any, Env] // typed_per_filter_config
+	Upstream  extension.Registry[cluster.TransportSocket, cluster.TransportEnv] // transport sockets of clusters
+	HTTP      extension.Registry[any, Env]                                      // builds a value with any of the hooks, or an HTTPTerminal
+	PerRoute  extension.Registry[any, Env]                                      // typed_per_filter_config
 	Log       extension.Registry[AccessLog, Env]
 	LogFilter extension.Registry[LogFilter, Env]
 	// EarlyMutation and IPDetection are the extension points of the connection manager before a route is chosen.

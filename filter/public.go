@@ -5,6 +5,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/outrigger-proxy/outrigger/cluster"
 	"github.com/outrigger-proxy/outrigger/internal/extension"
 	"github.com/outrigger-proxy/outrigger/internal/fiber"
 	"github.com/outrigger-proxy/outrigger/internal/header"
@@ -143,4 +144,14 @@ func AddEarlyMutation[M proto.Message](e *Extensions, build func(M, Env) (EarlyM
 // AddIPDetection registers a way to find the address of the client (envoy.http.original_ip_detection).
 func AddIPDetection[M proto.Message](e *Extensions, build func(M, Env) (IPDetection, error)) {
 	extension.Add(&e.IPDetection, build)
+}
+
+// AddTransport registers a downstream transport socket by its message type.
+func AddTransport[M proto.Message](e *Extensions, build func(M, Env) (DownstreamTransport, error)) {
+	extension.Add(&e.Transport, build)
+}
+
+// AddUpstream registers an upstream transport socket by its message type.
+func AddUpstream[M proto.Message](e *Extensions, build func(M, cluster.TransportEnv) (cluster.TransportSocket, error)) {
+	extension.Add(&e.Upstream, build)
 }

@@ -48,13 +48,22 @@ func buildChain(p *listenerv3.FilterChain, env filter.Env) (*chain, error) {
 	for i, f := range p.GetFilters() {
 		v, err := buildFilter(f, env)
 		if err != nil {
+			c.close()
 			return nil, fmt.Errorf("filters[%d]: %w", i, err)
 		}
 		if err := c.append(v, f, i == len(p.GetFilters())-1); err != nil {
+			c.close()
 			return nil, fmt.Errorf("filters[%d]: %w", i, err)
 		}
 	}
 	return c, nil
+}
+
+// close ends what the transport socket follows, such as its certificates. Connections that there are go on.
+func (c *chain) close() {
+	if t, ok := c.transport.(interface{ Close() }); ok {
+		t.Close()
+	}
 }
 
 func buildFilter(f *listenerv3.Filter, env filter.Env) (any, error) {

@@ -136,7 +136,11 @@ func (l *Listener) build(p *listenerv3.Listener, c *config, old *version) (*vers
 	if err := v.buildInspectors(p, env); err != nil {
 		return nil, err
 	}
-	return v, v.buildChains(p, env, old)
+	if err := v.buildChains(p, env, old); err != nil {
+		v.close(old)
+		return nil, err
+	}
+	return v, nil
 }
 
 // wait is filter.Listener.Warm.
@@ -233,6 +237,15 @@ func (v *version) buildChains(p *listenerv3.Listener, env filter.Env, old *versi
 		v.chains, err = compileMatches(p.GetFilterChains(), matched, fallback)
 	}
 	return err
+}
+
+// close ends the chains that no other version has.
+func (v *version) close(other *version) {
+	for _, c := range v.list {
+		if other == nil || !slices.Contains(other.list, c) {
+			c.close()
+		}
+	}
 }
 
 // distinct returns the chains of l that are there, each once.

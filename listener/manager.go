@@ -265,6 +265,9 @@ func (l *Listener) update(p *listenerv3.Listener, xds string) error {
 	if err != nil {
 		return err
 	}
+	if l.warm != nil {
+		l.warm.close(l.current.Load())
+	}
 	v.xds, l.warm = xds, v
 	m := l.m
 	m.stats.Modified.Inc()
@@ -309,6 +312,12 @@ func (l *Listener) config() *config {
 // retire stops l at once and closes its connections when the drain time has passed.
 func (m *Manager) retire(l *Listener) {
 	l.stop()
+	if l.warm != nil {
+		l.warm.close(l.current.Load())
+	}
+	if v := l.current.Load(); v != nil {
+		v.close(nil)
+	}
 	l.warm = nil
 	if l.state == Warming {
 		return
@@ -331,6 +340,7 @@ func (m *Manager) retireChains(l *Listener, old, now *version) {
 	for _, c := range old.list {
 		if !slices.Contains(now.list, c) {
 			gone[c] = true
+			c.close()
 			c.drain.Start(m.config.DrainTime, m.config.DrainImmediate)
 		}
 	}

@@ -94,7 +94,6 @@ func refuse(b *bootstrapv3.Bootstrap) error {
 		{"dynamic_resources", proto.Size(b.GetDynamicResources()) > 0},
 		{"hds_config", b.GetHdsConfig() != nil},
 		{"tracing", b.GetTracing().GetHttp() != nil},
-		{"static_resources.secrets", len(b.GetStaticResources().GetSecrets()) > 0},
 		{"cluster_manager.load_stats_config", b.GetClusterManager().GetLoadStatsConfig() != nil},
 		{"cluster_manager.outlier_detection", b.GetClusterManager().GetOutlierDetection() != nil},
 		{"header_prefix", b.GetHeaderPrefix() != "" && b.GetHeaderPrefix() != "x-envoy"},

@@ -22,6 +22,7 @@ func (p *Proxy) start() {
 			p.Quit()
 			return
 		}
+		p.server.expiry(p)
 		p.state.Store(int32(adminv3.ServerInfo_LIVE))
 		p.server.InitializationTime.Record(uint64(time.Since(p.options.Started).Milliseconds()))
 		p.log.Info("all clusters and listeners are up", zap.Int("workers", len(p.Workers)))
@@ -39,6 +40,7 @@ func (p *Proxy) scheduleFlush() {
 	}
 	p.Control.After(p.config.flush, func() {
 		p.server.update(p)
+		p.server.expiry(p)
 		p.Stats.Flush()
 		p.scheduleFlush()
 	})
@@ -133,7 +135,11 @@ func (l *lifecycle) ReopenLogs() {
 }
 
 // Flush brings statistics that are measured rather than counted up to date.
-func (l *lifecycle) Flush() { l.server.update((*Proxy)(l)) }
+func (l *lifecycle) Flush() {
+	p := (*Proxy)(l)
+	p.server.update(p)
+	p.Control.Do(func() { p.server.expiry(p) })
+}
 
 // Quit ends the process.
 func (l *lifecycle) Quit() { (*Proxy)(l).Quit() }

@@ -23,6 +23,7 @@ import (
 	"github.com/outrigger-proxy/outrigger/internal/logfile"
 	"github.com/outrigger-proxy/outrigger/internal/runtime"
 	"github.com/outrigger-proxy/outrigger/internal/stats"
+	"github.com/outrigger-proxy/outrigger/internal/transport"
 	"github.com/outrigger-proxy/outrigger/listener"
 	"github.com/outrigger-proxy/outrigger/proxy/admin"
 )
@@ -51,6 +52,7 @@ type Proxy struct {
 	Control   *control.Loop
 	Runtime   *runtime.Loader
 	Files     *logfile.Set
+	Secrets   *transport.Secrets
 	bootstrap *bootstrapv3.Bootstrap
 	options   Options
 	config    *config
@@ -107,6 +109,7 @@ func (p *Proxy) build() (err error) {
 		return err
 	}
 	p.Files = logfile.New(p.logOptions(), p.Stats.Root())
+	p.Secrets = transport.NewSecrets(p.Control.Post, p.options.Logs.Get("secret"), p.Stats.Root())
 	p.makeManagers()
 	// The admin interface is there from the start, but what it asks of the control loop waits for Run.
 	if !p.validating() {
@@ -143,13 +146,14 @@ func (p *Proxy) logOptions() logfile.Options {
 
 func (p *Proxy) makeManagers() {
 	p.Clusters = cluster.NewManager(cluster.Env{
-		Workers: p.Workers, Stats: p.Stats, Runtime: p.Runtime, Logs: p.options.Logs, Files: p.Files, Control: p.Control,
-		Locality: p.config.locality, LocalCluster: p.bootstrap.GetClusterManager().GetLocalClusterName(),
+		Workers: p.Workers, Stats: p.Stats, Runtime: p.Runtime, Logs: p.options.Logs, Files: p.Files, Control: p.Control, Secrets: p.Secrets,
+		Extensions: &cluster.Extensions{TransportSockets: p.options.Extensions.Upstream},
+		Locality:   p.config.locality, LocalCluster: p.bootstrap.GetClusterManager().GetLocalClusterName(),
 		Bind: p.bootstrap.GetClusterManager().GetUpstreamBindConfig(), DNS: p.config.dns,
 	})
 	p.process = &filter.Process{
 		Workers: p.Workers, Clusters: p.Clusters, Stats: p.Stats, Runtime: p.Runtime, Logs: p.options.Logs,
-		Files: p.Files, Extensions: p.options.Extensions, Node: p.config.filterNode(),
+		Files: p.Files, Secrets: p.Secrets, Extensions: p.options.Extensions, Node: p.config.filterNode(),
 	}
 	p.Listeners = listener.NewManager(listener.Config{
 		Process: p.process, Control: p.Control, Drain: p.drain, DrainTime: p.drainTime(),
@@ -159,6 +163,9 @@ func (p *Proxy) makeManagers() {
 
 // addResources makes the static clusters and then the listeners, which may name them.
 func (p *Proxy) addResources() error {
+	if err := p.Secrets.Add(p.bootstrap.GetStaticResources().GetSecrets()); err != nil {
+		return fmt.Errorf("static_resources.secrets%w", err)
+	}
 	seen := map[string]bool{}
 	for i, c := range p.bootstrap.GetStaticResources().GetClusters() {
 		if seen[c.GetName()] {
@@ -228,6 +235,9 @@ func (p *Proxy) stop() {
 		p.admin.Close()
 	}
 	p.Runtime.Close()
+	if p.Secrets != nil {
+		p.Secrets.Close()
+	}
 	closed := func() {
 		if p.Listeners != nil {
 			p.Listeners.Close()

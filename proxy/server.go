@@ -56,6 +56,15 @@ func newServer(p *Proxy) *server {
 	return s
 }
 
+// expiry looks when the first certificate expires, on the control loop.
+func (s *server) expiry(p *Proxy) {
+	days, ok := p.Secrets.FirstExpiry(time.Now())
+	if !ok {
+		days = noCertificate
+	}
+	s.DaysUntilExpiry.Set(int64(days))
+}
+
 // update measures what is not counted as it happens.
 func (s *server) update(p *Proxy) {
 	s.mu.Lock()

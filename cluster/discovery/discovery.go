@@ -21,6 +21,7 @@ type Group struct {
 	Locality  Locality
 	Priority  uint32
 	Weight    uint32 // load_balancing_weight; 0: none given, so no traffic where localities are weighted
+	Metadata  stream.Metadata
 	Endpoints []Endpoint
 }
 

@@ -10,12 +10,13 @@ import (
 // It does what Envoy's ConnPoolImplBase does, with the same counters.
 type lane struct {
 	// set at construction
-	peer    *Peer
-	w       *fiber.Worker
-	limits  *Limits
-	prio    Priority
-	http    bool
-	emptied func() // takes the lane out of its place: the last connection is gone
+	peer      *Peer
+	w         *fiber.Worker
+	limits    *Limits
+	prio      Priority
+	http      bool
+	transport Transport
+	emptied   func() // takes the lane out of its place: the last connection is gone
 	// owned by the worker
 	idle       []*conn
 	queue      []*waiter // streams, in their order
@@ -32,8 +33,8 @@ type waiter struct {
 }
 
 // newLane makes an empty lane, unless there are too many (max_connection_pools).
-func newLane(p *Peer, w *fiber.Worker, prio Priority, http bool) (*lane, error) {
-	l := &lane{peer: p, w: w, limits: p.Config.Limits[prio], prio: prio, http: http}
+func newLane(p *Peer, w *fiber.Worker, o Options, http bool) (*lane, error) {
+	l := &lane{peer: p, w: w, limits: p.Config.Limits[o.Priority], prio: o.Priority, http: http, transport: o.Transport}
 	l.limits.refresh()
 	if !l.limits.Pools.Take() {
 		p.Config.Stats.CxPoolOverflow.Inc()
@@ -237,7 +238,7 @@ func (l *lane) connect() {
 	}
 	l.peer.Stats.CxTotal.Add(1)
 	l.peer.Stats.CxActive.Add(1)
-	c.info.Started = l.w.Now()
+	c.info.Started, c.info.Transport = l.w.Now(), l.transport
 	l.w.Go(c.open)
 }
 

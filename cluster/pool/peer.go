@@ -26,6 +26,8 @@ type Config struct {
 	// Preconnect is how many connections there may be for each stream under way (per_upstream_preconnect_ratio); 1: no more than needed.
 	Preconnect float64
 	HTTP1      *http1.Options
+	// Header fills in what the transport socket says of the downstream connection; nil: nothing.
+	Header func(t Transport, downstream *stream.Conn) Transport
 	// Duration draws the life of a connection (max_connection_duration with its jitter); 0: no limit.
 	Duration func() time.Duration
 	// Dial connects to a host and shakes hands; it runs on a fiber whose limit is the connect timeout.
@@ -36,6 +38,8 @@ type Config struct {
 type Target struct {
 	Address    stream.Address
 	Additional []stream.Address // other addresses of the same host (happy eyeballs)
+	Hostname   string
+	Socket     any // the transport socket of the cluster that is for this host
 }
 
 // Peer is an upstream host as its pools see it. It outlives versions of the host list.
@@ -59,7 +63,7 @@ func NewPeer(to Target, c *Config, workers int) *Peer {
 
 // Move lets new connections go to another address; a logical host does so. Any goroutine may call it.
 func (p *Peer) Move(to Target) {
-	if old := p.target.Load(); old.Address != to.Address || !slices.Equal(old.Additional, to.Additional) {
+	if old := p.target.Load(); old.Address != to.Address || old.Hostname != to.Hostname || old.Socket != to.Socket || !slices.Equal(old.Additional, to.Additional) {
 		p.target.Store(&to)
 	}
 }
@@ -67,7 +71,15 @@ func (p *Peer) Move(to Target) {
 // lanes are the pools of one host on one worker.
 type lanes struct {
 	http, tcp [Priorities]*lane
-	own       map[uint64]*lane // by downstream connection and priority: connection_pool_per_downstream_connection
+	own       map[ownKey]*lane // those that not every stream may share
+}
+
+// ownKey says which streams share a lane of their own.
+type ownKey struct {
+	downstream uint64 // connection_pool_per_downstream_connection
+	priority   Priority
+	http       bool
+	transport  Transport
 }
 
 // HTTP lends an HTTP/1 exchange; it may wait for a connection.
@@ -102,15 +114,18 @@ func (p *Peer) lane(w *fiber.Worker, o Options, http bool) (*lane, error) {
 		ls = &lanes{}
 		p.lanes[w.ID] = ls
 	}
-	if http && p.Config.PerDownstream && o.Downstream != nil {
-		return ls.private(p, w, o)
+	if p.Config.Header != nil && o.Downstream != nil {
+		o.Transport = p.Config.Header(o.Transport, o.Downstream)
+	}
+	if http && p.Config.PerDownstream && o.Downstream != nil || o.Transport != (Transport{}) {
+		return ls.private(p, w, o, http)
 	}
 	at := &ls.tcp[o.Priority]
 	if http {
 		at = &ls.http[o.Priority]
 	}
 	if *at == nil {
-		l, err := newLane(p, w, o.Priority, http)
+		l, err := newLane(p, w, o, http)
 		if err != nil {
 			return nil, err
 		}
@@ -120,18 +135,21 @@ func (p *Peer) lane(w *fiber.Worker, o Options, http bool) (*lane, error) {
 	return *at, nil
 }
 
-func (ls *lanes) private(p *Peer, w *fiber.Worker, o Options) (*lane, error) {
-	key := o.Downstream.ID<<1 | uint64(o.Priority)
+func (ls *lanes) private(p *Peer, w *fiber.Worker, o Options, http bool) (*lane, error) {
+	key := ownKey{priority: o.Priority, http: http, transport: o.Transport}
+	if http && p.Config.PerDownstream && o.Downstream != nil {
+		key.downstream = o.Downstream.ID + 1
+	}
 	l := ls.own[key]
 	if l != nil {
 		return l, nil
 	}
-	l, err := newLane(p, w, o.Priority, true)
+	l, err := newLane(p, w, o, http)
 	if err != nil {
 		return nil, err
 	}
 	if ls.own == nil {
-		ls.own = map[uint64]*lane{}
+		ls.own = map[ownKey]*lane{}
 	}
 	ls.own[key] = l
 	l.emptied = func() { delete(ls.own, key) }

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	adminv3 "github.com/envoyproxy/go-control-plane/envoy/admin/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
@@ -18,6 +19,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/outrigger-proxy/outrigger/cluster"
+	"github.com/outrigger-proxy/outrigger/internal/transport"
 	"github.com/outrigger-proxy/outrigger/listener"
 )
 
@@ -80,7 +82,37 @@ func (s *Server) dump(name *regexp.Regexp, endpoints bool) (parts []proto.Messag
 	if endpoints {
 		parts = append(parts, assigned)
 	}
-	return append(parts, listeners, &adminv3.ScopedRoutesConfigDump{}, routes, &adminv3.SecretsConfigDump{}), err
+	secrets := &adminv3.SecretsConfigDump{}
+	s.Control.Do(func() { err = dumpSecrets(secrets, s.Secrets, name, s.Started, err) })
+	return append(parts, listeners, &adminv3.ScopedRoutesConfigDump{}, routes, secrets), err
+}
+
+// dumpSecrets shows secrets without their keys.
+func dumpSecrets(d *adminv3.SecretsConfigDump, all *transport.Secrets, name *regexp.Regexp, started time.Time, failed error) error {
+	for _, p := range all.Static() {
+		if !name.MatchString(p.GetName()) {
+			continue
+		}
+		a, err := anypb.New(transport.Redacted(p))
+		failed = errors.Join(failed, err)
+		d.StaticSecrets = append(d.StaticSecrets, &adminv3.SecretsConfigDump_StaticSecret{Name: p.GetName(), LastUpdated: timestamppb.New(started), Secret: a})
+	}
+	for _, k := range all.Dynamic() {
+		if !name.MatchString(k.Name) {
+			continue
+		}
+		s := &adminv3.SecretsConfigDump_DynamicSecret{Name: k.Name, VersionInfo: k.Version, LastUpdated: timestamppb.New(k.Updated)}
+		if k.Secret == nil {
+			s.VersionInfo = "uninitialized"
+			d.DynamicWarmingSecrets = append(d.DynamicWarmingSecrets, s)
+			continue
+		}
+		a, err := anypb.New(transport.Redacted(k.Secret))
+		failed = errors.Join(failed, err)
+		s.Secret = a
+		d.DynamicActiveSecrets = append(d.DynamicActiveSecrets, s)
+	}
+	return failed
 }
 
 // Each of the functions below adds to a dump, unless something has failed before.

@@ -14,6 +14,9 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/outrigger-proxy/outrigger/internal/transport"
 )
 
 // protoJSON prints m as Envoy does: proto names, one space of indentation. full prints fields that are not set, too.
@@ -76,7 +79,45 @@ func memory(_ *Server, w *response, _ *http.Request) {
 	}, true)
 }
 
-func certs(_ *Server, w *response, _ *http.Request) { w.proto(&adminv3.Certificates{}, true) }
+func certs(s *Server, w *response, _ *http.Request) {
+	var uses []transport.Use
+	s.Control.Do(func() { uses = s.Secrets.InUse() })
+	all := &adminv3.Certificates{}
+	for i := range uses {
+		all.Certificates = append(all.Certificates, &adminv3.Certificate{CaCert: details(uses[i].CA), CertChain: details(uses[i].Chain)})
+	}
+	w.proto(all, true)
+}
+
+// details shows certificates as Envoy does.
+func details(l []transport.Certificate) []*adminv3.CertificateDetails {
+	var out []*adminv3.CertificateDetails
+	for i := range l {
+		c := &l[i]
+		d := &adminv3.CertificateDetails{
+			Path: c.Path, SerialNumber: c.Serial(), DaysUntilExpiration: c.Days(time.Now()),
+			ValidFrom: timestamppb.New(c.Leaf.NotBefore), ExpirationTime: timestamppb.New(c.Leaf.NotAfter),
+		}
+		if c.Staple != nil {
+			d.OcspDetails = &adminv3.CertificateDetails_OcspDetails{ValidFrom: timestamppb.New(c.Staple.From), Expiration: timestamppb.New(c.Staple.Until)}
+		}
+		for _, n := range c.SANs() {
+			d.SubjectAltNames = append(d.SubjectAltNames, name(n[0], n[1]))
+		}
+		out = append(out, d)
+	}
+	return out
+}
+
+func name(kind, text string) *adminv3.SubjectAlternateName {
+	switch kind {
+	case "dns":
+		return &adminv3.SubjectAlternateName{Name: &adminv3.SubjectAlternateName_Dns{Dns: text}}
+	case "uri":
+		return &adminv3.SubjectAlternateName{Name: &adminv3.SubjectAlternateName_Uri{Uri: text}}
+	}
+	return &adminv3.SubjectAlternateName{Name: &adminv3.SubjectAlternateName_IpAddress{IpAddress: text}}
+}
 
 func initDump(s *Server, w *response, _ *http.Request) {
 	dump := &adminv3.UnreadyTargetsDumps{}

@@ -1,13 +1,20 @@
 package examples
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"io/fs"
+	"math/big"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	adminv3 "github.com/envoyproxy/go-control-plane/envoy/admin/v3"
 
@@ -34,6 +41,8 @@ func bootstrapOf(fragment string) string {
 		return "static_resources:\n" + indent(2, fragment)
 	case "listener_filters":
 		return listenerOf(fragment + "filter_chains:\n- filters:\n" + indent(2, echo))
+	case "transport_socket":
+		return listenerOf("filter_chains:\n- filters:\n" + indent(2, echo) + indent(2, fragment))
 	case "filters":
 		if !strings.Contains(fragment, "tcp_proxy") && !strings.Contains(fragment, "http_connection_manager") && !strings.Contains(fragment, "direct_response") &&
 			!strings.Contains(fragment, "echo") {
@@ -124,9 +133,40 @@ func readme(t *testing.T, path string) {
 	}
 }
 
+// certs is where the certificates of examples are.
+const certs = "/etc/certs"
+
+// certificates makes a folder with a certificate, its key, and the authority, which is the same.
+func certificates(t *testing.T) string {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"example.org"}, IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for name, b := range map[string]*pem.Block{"cert.pem": {Type: "CERTIFICATE", Bytes: der}, "ca.pem": {Type: "CERTIFICATE", Bytes: der}, "key.pem": {Type: "PRIVATE KEY", Bytes: private}} {
+		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(b), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
 // validate loads a bootstrap without running it.
 func validate(t *testing.T, text string) {
 	t.Helper()
+	if strings.Contains(text, certs) {
+		text = strings.ReplaceAll(text, certs, certificates(t))
+	}
 	r, err := bootstrap.Load(bootstrap.Source{YAML: text})
 	if err != nil {
 		t.Fatalf("%v\n%s", err, text)

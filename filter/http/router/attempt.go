@@ -66,7 +66,7 @@ func (a *attempt) run() error {
 	e.retry.note(a.host)
 	u := &s.Info.Upstream
 	u.Start = w.Now()
-	c, err := e.cluster.HTTP(w, a.host, pool.Options{Priority: e.priority(), Downstream: s.Conn.Info})
+	c, err := e.cluster.HTTP(w, a.host, pool.Options{Priority: e.priority(), Downstream: s.Conn.Info, Transport: e.transport()})
 	if err != nil {
 		return err
 	}
@@ -83,6 +83,7 @@ func (a *attempt) run() error {
 func (a *attempt) lent(i *pool.Info, reused bool) {
 	u, now := &a.e.s.Info.Upstream, a.e.s.Worker.Now()
 	u.Local, u.Remote, u.Protocol, u.ConnID, u.TLS, u.Ready = i.Local, i.Remote, i.Protocol, i.ID, i.TLS, now
+	u.ServerName, u.Handshake = i.ServerName, i.Handshake
 	if !reused {
 		u.ConnStart, u.Connected = i.Started, i.Connected
 	} else {

@@ -11,6 +11,7 @@ import (
 	"github.com/outrigger-proxy/outrigger/internal/fiber"
 	"github.com/outrigger-proxy/outrigger/internal/http1"
 	"github.com/outrigger-proxy/outrigger/internal/stream"
+	"github.com/outrigger-proxy/outrigger/internal/transport"
 )
 
 // answer turns the reason for having no response into one.
@@ -96,6 +97,10 @@ func (e *exchange) resetFor(err error) {
 	case errors.As(err, &c) && c.Timeout:
 		e.reset(503, "connection timeout", stream.UpstreamConnectionFailure)
 	case errors.As(err, &c):
+		var f *transport.Error
+		if errors.As(c.Err, &f) {
+			e.s.Info.Upstream.Failure = f.Reason
+		}
 		e.reset(503, "remote connection failure", stream.UpstreamConnectionFailure)
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		e.reset(502, "protocol error", stream.UpstreamProtocolError)
@@ -119,7 +124,6 @@ func (e *exchange) reset(status int, reason string, flag stream.Flags) {
 	body := s.Text("upstream connect error or disconnect/reset before headers. ", again, "reset reason: ", reason)
 	if failure != "" {
 		details = s.Text(details[:len(details)-1], "|", strings.ReplaceAll(failure, " ", "_"), "}")
-		body = s.Text(body, ", transport failure reason: ", failure)
 	}
 	host := e.lastHost()
 	s.LocalReply(status, details, body)

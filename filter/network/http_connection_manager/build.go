@@ -46,6 +46,9 @@ func build(p *hcmv3.HttpConnectionManager, env filter.Env) (*config, error) {
 	if err != nil {
 		return nil, err
 	}
+	if s.request.certificate, err = parseCertificateRule(p, env); err != nil {
+		return nil, err
+	}
 	c := &config{settings: *s, local: localAddress(), userAgent: env.Node.Cluster, node: env.Node.ID, internal: lower(s.route.GetInternalOnlyHeaders())}
 	if c.table, err = route.Compile(s.route, routeEnv(env)); err != nil {
 		return nil, fmt.Errorf("route_config: %w", err)

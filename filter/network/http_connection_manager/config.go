@@ -78,8 +78,7 @@ type requestSettings struct {
 	stripDot           bool
 	proxyContinue      bool
 	scheme             string // overwrite
-	certificate        hcmv3.HttpConnectionManager_ForwardClientCertDetails
-	certificateFields  *hcmv3.HttpConnectionManager_SetCurrentClientCertDetails
+	certificate        *certificateRule
 }
 
 // responseSettings rule what is done to the head of a response.
@@ -129,14 +128,12 @@ func refuse(p *hcmv3.HttpConnectionManager) error {
 		return errors.New("route_specifier: one of rds, route_config and scoped_routes is needed")
 	case p.GetTracing().GetProvider() != nil:
 		return errors.New("tracing.provider: tracers are not supported")
-	case p.GetForwardClientCertMatcher() != nil:
-		return errors.New("forward_client_cert_matcher: is not supported")
 	case p.GetTypedHeaderValidationConfig() != nil:
 		return errors.New("typed_header_validation_config: header validators are not supported")
 	case p.GetPathNormalizationOptions() != nil:
 		return errors.New("path_normalization_options: is not supported, as in Envoy")
 	case p.GetSchemeHeaderTransformation().GetMatchUpstream():
-		return errors.New("scheme_header_transformation.match_upstream: is not supported: there are no TLS upstreams")
+		return errors.New("scheme_header_transformation.match_upstream: is not supported")
 	case p.GetProxyStatusConfig() != nil:
 		return errors.New("proxy_status_config: is not supported")
 	case p.GetRecordRouteResolutionStats():
@@ -201,8 +198,7 @@ func (s *settings) parseRequest(p *hcmv3.HttpConnectionManager) error {
 		packTrace: true, mappedIPv4: p.GetRepresentIpv4RemoteAddressAsIpv4MappedIpv6(), path: pathOptions(p),
 		stripMatchingPort: p.GetStripMatchingHostPort(),
 		stripAnyPort:      p.GetStripAnyHostPort(), stripDot: p.GetStripTrailingHostDot(), proxyContinue: p.GetProxy_100Continue(),
-		scheme:      p.GetSchemeHeaderTransformation().GetSchemeToOverwrite(),
-		certificate: p.GetForwardClientCertDetails(), certificateFields: p.GetSetCurrentClientCertDetails(),
+		scheme: p.GetSchemeHeaderTransformation().GetSchemeToOverwrite(),
 	}
 	for i, c := range p.GetInternalAddressConfig().GetCidrRanges() {
 		x, err := prefix(c)

@@ -23,7 +23,9 @@ type conn struct {
 	resting  bool       // the loop has the connection
 	until    fiber.Time // of the drain or the delayed close
 	opened   fiber.Time
-	joint    *joint // nil unless it is a tunnel
+	joint    *joint           // nil unless it is a tunnel
+	peerRule *certificateRule // that peerText was made by
+	peerText string
 }
 
 // phase is where a connection stands in its life.

@@ -5,8 +5,6 @@ import (
 	"strconv"
 	"strings"
 
-	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
-
 	"github.com/outrigger-proxy/outrigger/filter"
 	"github.com/outrigger-proxy/outrigger/internal/header"
 	"github.com/outrigger-proxy/outrigger/internal/stream"
@@ -341,54 +339,6 @@ func isURL(s string) bool {
 		rest, ok = strings.CutPrefix(s, "https://")
 	}
 	return ok && rest != "" && rest[0] != '/' && strings.IndexByte(s, ' ') < 0
-}
-
-// certificate treats x-forwarded-client-cert as forward_client_cert_details says.
-func (x *exchange) certificate() {
-	h, how := &x.Request.Header, x.cfg.request.certificate
-	if how == hcmv3.HttpConnectionManager_ALWAYS_FORWARD_ONLY {
-		return
-	}
-	if t := x.Info.Conn.TLS; how == hcmv3.HttpConnectionManager_SANITIZE || t == nil || t.PeerFingerprint() == "" {
-		if x.seen.certificate {
-			h.Del("x-forwarded-client-cert")
-		}
-		return
-	}
-	if how != hcmv3.HttpConnectionManager_FORWARD_ONLY {
-		x.setCertificate(how == hcmv3.HttpConnectionManager_APPEND_FORWARD)
-	}
-}
-
-// setCertificate says who the peer of a mutual TLS connection is.
-func (x *exchange) setCertificate(appending bool) {
-	t, want := x.Info.Conn.TLS, x.cfg.request.certificateFields
-	var parts []string
-	for _, u := range t.LocalURISANs() {
-		parts = append(parts, "By="+u)
-	}
-	parts = append(parts, "Hash="+t.PeerFingerprint())
-	if want.GetSubject().GetValue() {
-		parts = append(parts, "Subject="+strconv.Quote(t.PeerSubject()))
-	}
-	if want.GetUri() {
-		for _, u := range t.PeerURISANs() {
-			parts = append(parts, "URI="+u)
-		}
-		if len(t.PeerURISANs()) == 0 {
-			parts = append(parts, "URI=")
-		}
-	}
-	if want.GetDns() {
-		for _, d := range t.PeerDNSSANs() {
-			parts = append(parts, "DNS="+d)
-		}
-	}
-	h, v := &x.Request.Header, strings.Join(parts, ";")
-	if old, ok := h.Get("x-forwarded-client-cert"); ok && appending {
-		v = old + "," + v
-	}
-	h.Set("x-forwarded-client-cert", v)
 }
 
 // addressText is an address as headers show it; it lives until the stream ends.

@@ -79,7 +79,11 @@ func (s *session) attempt(cl *cluster.Cluster) (t *pool.TCP, why outcome, again 
 		return nil, noHealthyHost, false
 	}
 	s.describeHost(h)
-	t, err := cl.TCP(s.c.Worker, h, pool.Options{Downstream: s.c.Info})
+	o := pool.Options{Downstream: s.c.Info}
+	if len(s.c.Info.State) > 0 {
+		o.Transport.SNI = text(s.c.Info.State[stream.ServerNameState])
+	}
+	t, err := cl.TCP(s.c.Worker, h, o)
 	var failed *pool.ConnectError
 	switch {
 	case s.closed:
@@ -162,5 +166,6 @@ func (s *session) describeConn(i *pool.Info) {
 	}
 	u := &s.c.Stream.Info.Upstream
 	u.Local, u.Remote, u.TLS, u.ConnID = i.Local, i.Remote, i.TLS, i.ID
+	u.ServerName, u.Handshake = i.ServerName, i.Handshake
 	u.ConnStart, u.Connected, u.Ready = i.Started, i.Connected, s.c.Worker.Now()
 }

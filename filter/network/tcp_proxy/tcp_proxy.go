@@ -18,12 +18,13 @@ import (
 	"github.com/outrigger-proxy/outrigger/filter"
 	"github.com/outrigger-proxy/outrigger/internal/drain"
 	"github.com/outrigger-proxy/outrigger/internal/stats"
+	"github.com/outrigger-proxy/outrigger/internal/stream"
 )
 
 // Keys of the filter state that change what a connection gets.
 const (
 	// ClusterState holds the name of a cluster (a string or a fmt.Stringer) that takes the place of the configured one.
-	ClusterState = "envoy.tcp_proxy.cluster"
+	ClusterState = stream.TCPClusterState
 	// IdleState holds an idle timeout in milliseconds (a number as uint64, or as text).
 	IdleState = "envoy.tcp_proxy.per_connection_idle_timeout_ms"
 )
