@@ -2,6 +2,9 @@
 package all
 
 import (
+	"github.com/outrigger-proxy/outrigger/cluster"
+	proxyprotocolsocket "github.com/outrigger-proxy/outrigger/cluster/transport/proxy_protocol"
+	upstreamtls "github.com/outrigger-proxy/outrigger/cluster/transport/tls"
 	"github.com/outrigger-proxy/outrigger/filter"
 	"github.com/outrigger-proxy/outrigger/filter/accesslog/file"
 	"github.com/outrigger-proxy/outrigger/filter/accesslog/stream"
@@ -14,11 +17,14 @@ import (
 	httpinspector "github.com/outrigger-proxy/outrigger/filter/listener/http_inspector"
 	originaldst "github.com/outrigger-proxy/outrigger/filter/listener/original_dst"
 	proxyprotocol "github.com/outrigger-proxy/outrigger/filter/listener/proxy_protocol"
+	tlsinspector "github.com/outrigger-proxy/outrigger/filter/listener/tls_inspector"
 	connectionlimit "github.com/outrigger-proxy/outrigger/filter/network/connection_limit"
 	directresponse "github.com/outrigger-proxy/outrigger/filter/network/direct_response"
 	"github.com/outrigger-proxy/outrigger/filter/network/echo"
 	hcm "github.com/outrigger-proxy/outrigger/filter/network/http_connection_manager"
+	snicluster "github.com/outrigger-proxy/outrigger/filter/network/sni_cluster"
 	tcpproxy "github.com/outrigger-proxy/outrigger/filter/network/tcp_proxy"
+	downstreamtls "github.com/outrigger-proxy/outrigger/filter/transport/tls"
 )
 
 // Extensions returns the tables.
@@ -41,5 +47,11 @@ func Extensions() *filter.Extensions {
 	filter.AddLog(e, file.New)
 	filter.AddLog(e, stream.NewStdout)
 	filter.AddLog(e, stream.NewStderr)
+	filter.AddListener(e, tlsinspector.New)
+	filter.AddNetwork(e, snicluster.New)
+	filter.AddTransport(e, downstreamtls.New)
+	filter.AddUpstream(e, cluster.NewRawBuffer)
+	filter.AddUpstream(e, upstreamtls.New)
+	filter.AddUpstream(e, proxyprotocolsocket.New)
 	return e
 }
