@@ -47,6 +47,7 @@ type config struct {
 	perDownstream   bool
 	waitForWarm     bool
 	closeOnHostSet  bool
+	budgets         bool
 	sizes           bool
 }
 
@@ -72,6 +73,7 @@ func parse(c *clusterv3.Cluster) (*config, error) {
 	if w := c.GetWaitForWarmOnInit(); w != nil {
 		o.waitForWarm = w.GetValue()
 	}
+	o.budgets = c.GetTrackTimeoutBudgets() || c.GetTrackClusterStats().GetTimeoutBudgets()
 	o.sizes = c.GetTrackClusterStats().GetRequestResponseSizes()
 	for _, step := range []func(*clusterv3.Cluster) error{refuse, o.parseType, o.parseHTTP, o.parseLimits, o.parseLB, o.parseConnections} {
 		if err := step(c); err != nil {
@@ -98,8 +100,6 @@ func refuse(c *clusterv3.Cluster) error {
 		{c.GetProtocolSelection() != clusterv3.Cluster_USE_CONFIGURED_PROTOCOL, "protocol_selection", "HTTP/2 upstreams are not supported yet"},
 		{c.GetLrsServer() != nil, "lrs_server", "load reporting " + later},
 		{len(c.GetLrsReportEndpointMetrics()) > 0, "lrs_report_endpoint_metrics", "load reporting " + later},
-		{c.GetTrackTimeoutBudgets(), "track_timeout_budgets", later},
-		{c.GetTrackClusterStats().GetTimeoutBudgets(), "track_cluster_stats.timeout_budgets", later},
 		{c.GetTrackClusterStats().GetPerEndpointStats(), "track_cluster_stats.per_endpoint_stats", later},
 		{c.GetQueuingPolicies() != nil, "queuing_policies", later},
 		{c.GetPreconnectPolicy().GetPredictivePreconnectRatio().GetValue() > 1, "preconnect_policy.predictive_preconnect_ratio", later},

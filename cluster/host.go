@@ -38,6 +38,9 @@ type Host struct {
 	Canary   bool // metadata envoy.lb, canary: true
 	Health   Health
 
+	// Zone counts the responses of hosts of its zone; nil where this proxy's zone or the host's is not known.
+	Zone *pool.ZoneResponses
+
 	since time.Duration // it has been fit for service, on the manager's clock
 }
 

@@ -19,7 +19,8 @@ import (
 // httpOptions are those of HTTP upstreams.
 type httpOptions struct {
 	idle, maxDuration time.Duration
-	jitter            float64 // percent of maxDuration
+	jitter            float64       // percent of maxDuration
+	maxStream         time.Duration // 0: none
 	maxRequests       uint32
 	http1             http1.Options
 	sni               AutoSNI
@@ -120,9 +121,7 @@ func (h *httpOptions) autoSNI(p *corev3.UpstreamHttpProtocolOptions) {
 func (h *httpOptions) common(p *corev3.HttpProtocolOptions) error {
 	h.idle = duration(p.GetIdleTimeout(), h.idle)
 	h.maxDuration, h.jitter = p.GetMaxConnectionDuration().AsDuration(), p.GetMaxConnectionDurationJitter().GetValue()
-	if p.GetMaxStreamDuration().AsDuration() > 0 {
-		return refused("max_stream_duration", "is not supported yet for upstreams")
-	}
+	h.maxStream = p.GetMaxStreamDuration().AsDuration()
 	if n := p.GetMaxRequestsPerConnection(); n != nil {
 		h.maxRequests = n.GetValue()
 	}

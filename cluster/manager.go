@@ -260,6 +260,12 @@ func (c *Cluster) discard(m *Manager) {
 	if c.pools.Sizes != nil {
 		stats.Drop[pool.Sizes](c.Codes)
 	}
+	if c.Budgets != nil {
+		stats.Drop[pool.Budgets](c.Codes)
+	}
+	for zone := range c.zones {
+		stats.Drop[pool.ZoneResponses](c.zoneScope(zone))
+	}
 }
 
 // local is the cluster that this proxy is a part of, nil if it does not say.
@@ -295,7 +301,7 @@ func (m *Manager) build(p *clusterv3.Cluster, static bool) (*Cluster, error) {
 	}
 	c := &Cluster{
 		Name: o.name, AltName: o.altName, Metadata: o.metadata, Static: static, Proto: p, Updated: time.Now(), BufferLimit: o.bufferLimit,
-		TCPIdle: o.tcpIdle, m: m, config: o, balancers: make([]*balancer, len(m.env.Workers)),
+		TCPIdle: o.tcpIdle, MaxStreamDuration: o.http.maxStream, m: m, config: o, balancers: make([]*balancer, len(m.env.Workers)),
 		sockets: sockets, Codes: scope,
 	}
 	c.Stats = stats.New[Stats](c.Codes)
@@ -311,6 +317,9 @@ func (m *Manager) build(p *clusterv3.Cluster, static bool) (*Cluster, error) {
 	}
 	if o.sizes {
 		c.pools.Sizes = stats.New[pool.Sizes](c.Codes)
+	}
+	if o.budgets {
+		c.Budgets = stats.New[pool.Budgets](c.Codes)
 	}
 	for i, b := range []*pool.BreakerStats{&c.Stats.Default, &c.Stats.High} {
 		o.limits[i].Runtime, o.limits[i].Prefix = m.env.Runtime, fmt.Sprintf("circuit_breakers.%s.%v.", o.name, pool.Priority(i))

@@ -6,6 +6,7 @@ import (
 
 	"github.com/outrigger-proxy/outrigger/cluster/discovery"
 	"github.com/outrigger-proxy/outrigger/cluster/pool"
+	"github.com/outrigger-proxy/outrigger/internal/stats"
 	"github.com/outrigger-proxy/outrigger/lb"
 )
 
@@ -81,6 +82,7 @@ func (c *Cluster) host(e *discovery.Endpoint, g *discovery.Group, peers map[stri
 	}
 	peers[key] = p
 	h := newHost(e, g, p)
+	h.Zone = c.zone(g.Locality.Zone)
 	last := before[p]
 	if last != nil && last.sound() {
 		h.since = last.since
@@ -168,4 +170,24 @@ func (c *Cluster) close() {
 		p.Drain(c.m.env.Workers)
 	}
 	c.closeOriginals()
+}
+
+// zone returns the statistics of the hosts in zone, nil where there are none.
+func (c *Cluster) zone(zone string) *pool.ZoneResponses {
+	if zone == "" || c.m.env.Locality.Zone == "" {
+		return nil
+	}
+	z := c.zones[zone]
+	if z == nil {
+		z = stats.New[pool.ZoneResponses](c.zoneScope(zone))
+		if c.zones == nil {
+			c.zones = map[string]*pool.ZoneResponses{}
+		}
+		c.zones[zone] = z
+	}
+	return z
+}
+
+func (c *Cluster) zoneScope(zone string) stats.Scope {
+	return c.Codes.Sub("zone").Sub(c.m.env.Locality.Zone).Sub(zone)
 }

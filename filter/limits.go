@@ -17,6 +17,7 @@ const (
 	LimitRoute                 // timeout of the route: from the end of the request to the end of the response
 	LimitTry                   // per_try_timeout
 	LimitTryIdle               // per_try_idle_timeout
+	LimitUpstream              // max_stream_duration of the cluster: from the loan of the connection
 	limits
 )
 
@@ -37,7 +38,10 @@ var timeouts = [limits]*TimeoutError{
 	LimitDuration: {Details: "max_duration_timeout", Body: "downstream duration timeout"},
 	LimitRoute:    {Status: 504, Details: "response_timeout", Body: "upstream request timeout", Flags: stream.UpstreamRequestTimeout},
 	LimitTry:      {Status: 504, Details: "upstream_per_try_timeout", Body: "upstream request timeout", Flags: stream.UpstreamRequestTimeout},
-	LimitTryIdle:  {Status: 504, Details: "upstream_per_try_idle_timeout", Body: "upstream request timeout", Flags: stream.UpstreamRequestTimeout},
+	LimitUpstream: {
+		Details: "upstream_max_stream_duration_reached", Body: "upstream max stream duration reached", Flags: stream.UpstreamMaxStreamDurationReached,
+	},
+	LimitTryIdle: {Status: 504, Details: "upstream_per_try_idle_timeout", Body: "upstream request timeout", Flags: stream.UpstreamRequestTimeout},
 }
 
 // Cause is the error of waits that this limit ends.

@@ -179,6 +179,8 @@ type Exchange struct {
 	sent   bool
 	kind   http1.Kind // of the request: its response is framed by it
 	detach bool
+	// answered says that the head of a final response has come; only kept for Sizes
+	answered bool
 }
 
 // Send sends the head and as much of the body as is there.
@@ -204,6 +206,7 @@ func (e *Exchange) Receive(r *stream.Response) error {
 	case err != nil && malformed(err):
 		e.lane.peer.Config.Stats.CxProtocolError.Inc()
 	case err == nil && r.Status >= 200 && e.lane.peer.Config.Sizes != nil:
+		e.answered = true
 		e.lane.peer.Config.Sizes.response(r)
 	}
 	return err
@@ -247,7 +250,10 @@ func (e *Exchange) Release(ok bool) {
 		s.CxRxBytes.Add(uint64(e.h1.WireBytes))
 		if z := e.lane.peer.Config.Sizes; z != nil {
 			z.RqBody.Record(uint64(e.send.Sent))
-			z.RsBody.Record(uint64(e.h1.BodyBytes))
+			if e.answered {
+				z.RsBody.Record(uint64(e.h1.BodyBytes))
+			}
+			e.answered = false
 		}
 		e.began = false
 	}

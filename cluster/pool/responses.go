@@ -2,6 +2,18 @@ package pool
 
 import "github.com/outrigger-proxy/outrigger/internal/stats"
 
+// ZoneResponses count what came back from the hosts of one zone, cluster.<name>.zone.<our zone>.<their zone>.*: the router does.
+type ZoneResponses struct {
+	All  stats.Codes     `stat:"upstream_rq_"`
+	Time stats.Histogram `stat:"upstream_rq_time,lazy"`
+}
+
+// Budgets are the histograms of track_cluster_stats.timeout_budgets: how much of its timeout a request, and each try, has used, in percent.
+type Budgets struct {
+	Global stats.Histogram `stat:"upstream_rq_timeout_budget_percent_used"`
+	PerTry stats.Histogram `stat:"upstream_rq_timeout_budget_per_try_percent_used"`
+}
+
 // Responses count what came back from a cluster, cluster.<alt_stat_name or name>.*: the router does. upstream_rq_completed, which is
 // shown from the start, is a part of Stats.
 type Responses struct {

@@ -72,6 +72,14 @@ func (a *attempt) run() error {
 	}
 	a.conn = c
 	a.lent(c.Info(), c.Reused())
+	if d := e.cluster.MaxStreamDuration; d > 0 {
+		s.Limit(filter.LimitUpstream, u.Ready.Add(d))
+	}
+	for _, v := range e.groups {
+		if v != nil {
+			v.Total.Inc()
+		}
+	}
 	a.prepare()
 	if err := a.start(); err != nil {
 		return err
@@ -244,6 +252,9 @@ func (a *attempt) finish() {
 	a.meter()
 	s.Limit(filter.LimitRoute, 0)
 	s.Limit(filter.LimitTryIdle, 0)
+	if !a.tunnel {
+		s.Limit(filter.LimitUpstream, 0)
+	}
 	s.TryIdle = 0
 }
 
@@ -251,10 +262,14 @@ func (a *attempt) finish() {
 func (a *attempt) broken(err error) error {
 	e := a.e
 	a.meter()
-	e.r.stats.RqResetAfterStarted.Inc()
-	if err == filter.LimitRoute.Cause() {
-		e.cluster.Stats.RqTimeout.Inc()
-		a.host.Stats.RqTimeout.Add(1)
+	if e.s.GRPC() {
+		e.r.stats.RqResetAfterStarted.Inc() // of gRPC only, as in Envoy
+	}
+	switch err {
+	case filter.LimitRoute.Cause():
+		e.countTimeout(a.host)
+	case filter.LimitUpstream.Cause():
+		e.cluster.Stats.RqMaxDuration.Inc()
 	}
 	return err
 }
@@ -279,6 +294,7 @@ func (a *attempt) release() {
 	a.task.Join(w)
 	a.upload.Join(w)
 	if a.conn != nil {
+		a.e.tried()
 		a.conn.Release(a.uploaded && !a.failed && a.ended && !a.tunnel)
 	}
 	a.conn, a.host, a.e = nil, nil, nil

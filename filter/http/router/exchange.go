@@ -48,6 +48,7 @@ type state struct {
 	completed      bool
 	mirrored       bool
 	canary         bool
+	expired        bool // at the timeout of the route, before a response
 }
 
 // maxTries is how many attempts of one stream may run at the same time: only hedging has more than one.
@@ -116,7 +117,7 @@ func (e *exchange) fatal(err error) bool {
 		return true
 	}
 	t, ok := err.(*filter.TimeoutError)
-	return ok && t != filter.LimitTry.Cause() && t != filter.LimitTryIdle.Cause()
+	return ok && t != filter.LimitTry.Cause() && t != filter.LimitTryIdle.Cause() && t != filter.LimitUpstream.Cause()
 }
 
 // attempt makes one try, or several when hedging.
@@ -129,6 +130,7 @@ func (e *exchange) attempt() (*attempt, error) {
 	e.s.Limit(filter.LimitTry, 0)
 	if err != nil {
 		e.s.Limit(filter.LimitTryIdle, 0)
+		e.s.Limit(filter.LimitUpstream, 0)
 	}
 	return a, err
 }
@@ -158,6 +160,7 @@ func (e *exchange) end() {
 	}
 	if a := e.won; a != nil && a.ended && !a.tunnel {
 		e.took(timeSince(e.since, a.endedAt))
+		e.spent()
 	}
 	e.closeTunnel()
 	e.drop()
@@ -171,14 +174,18 @@ func (e *exchange) closeTunnel() {
 	t := e.s.Tunnel
 	switch {
 	case t == nil:
+		return
 	case e.tcp != nil:
 		e.tcp.Sent(int(t.Sent))
 		e.tcp.Received(int(t.Received))
 	default:
 		e.won.conn.Tunneled(t.Sent, t.Received)
 	}
+	if e.s.Info.Flags&stream.UpstreamMaxStreamDurationReached != 0 {
+		e.cluster.Stats.RqMaxDuration.Inc()
+	}
 	if e.tcp != nil {
-		e.tcp.Release(t != nil && t.Broken)
+		e.tcp.Release(t.Broken)
 	}
 }
 

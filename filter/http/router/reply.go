@@ -60,11 +60,8 @@ func (e *exchange) timedOut(t *filter.TimeoutError) {
 	s := e.s
 	host := e.lastHost()
 	if t == filter.LimitRoute.Cause() {
-		e.cluster.Stats.RqTimeout.Inc()
-		e.each(func(v *filter.RouteStats) { v.Timeout.Inc() })
-		if host != nil {
-			host.Stats.RqTimeout.Add(1)
-		}
+		e.expired = true
+		e.countTimeout(host)
 	}
 	s.TimedOut(t)
 	switch t {
@@ -74,6 +71,21 @@ func (e *exchange) timedOut(t *filter.TimeoutError) {
 		}
 		e.charge(e.times.status, host)
 		e.attemptCount()
+		if !e.expired {
+			e.spent()
+		}
+	case filter.LimitUpstream.Cause(): // which nobody counts as a response
+		e.attemptCount()
+	}
+}
+
+// countTimeout counts a route timeout.
+func (e *exchange) countTimeout(host *cluster.Host) {
+	e.cluster.Stats.RqTimeout.Inc()
+	e.each(func(v *filter.RouteStats) { v.Timeout.Inc() })
+	e.spent()
+	if host != nil {
+		host.Stats.RqTimeout.Add(1)
 	}
 }
 

@@ -179,6 +179,8 @@ func (e *exchange) would(a *attempt, err error) bool {
 		return false
 	case isTryTimeout(err):
 		e.tryTimedOut(a, err)
+	case err == filter.LimitUpstream.Cause():
+		e.cluster.Stats.RqMaxDuration.Inc()
 	}
 	if p.on&(route.OnReset|route.On5xx|route.OnGatewayError) != 0 {
 		return true

@@ -53,6 +53,9 @@ func (e *exchange) charge(status int, host *cluster.Host) {
 	if canary {
 		r.Canary.Count(status)
 	}
+	if host != nil && host.Zone != nil {
+		host.Zone.All.Count(status)
+	}
 	for _, v := range e.groups {
 		if v != nil {
 			v.Codes.Count(status)
@@ -76,6 +79,9 @@ func (e *exchange) took(d time.Duration) {
 	if e.canary {
 		r.CanaryTime.Record(ms)
 	}
+	if h := e.won.host; h != nil && h.Zone != nil {
+		h.Zone.Time.Record(ms)
+	}
 	for _, v := range e.groups {
 		if v != nil {
 			v.Time.Record(ms)
@@ -90,4 +96,25 @@ func (e *exchange) each(f func(*filter.RouteStats)) {
 			f(v)
 		}
 	}
+}
+
+// tried records how much of its per-try timeout an attempt has used: none, if there is none.
+func (e *exchange) tried() {
+	if b := e.cluster.Budgets; b != nil && !e.expired {
+		b.PerTry.Record(percentUsed(timeSince(e.since, e.s.Worker.Now()), e.times.perTry))
+	}
+}
+
+// spent records how much of its timeout the whole request has used.
+func (e *exchange) spent() {
+	if b := e.cluster.Budgets; b != nil {
+		b.Global.Record(percentUsed(timeSince(e.since, e.s.Worker.Now()), e.times.global))
+	}
+}
+
+func percentUsed(used, of time.Duration) uint64 {
+	if of == 0 {
+		return 0
+	}
+	return uint64(100 * used.Milliseconds() / max(of.Milliseconds(), 1))
 }

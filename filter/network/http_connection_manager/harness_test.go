@@ -42,8 +42,28 @@ type house struct {
 	logged  chan string // a line per call of the access loggers
 }
 
-// newHouse builds a connection manager of a YAML configuration; the filters of a test stand before the router.
+// newHouse builds a connection manager of a YAML configuration, with one cluster, up; the filters of a test stand before the router.
 func newHouse(t *testing.T, engine func(int) (*fiber.Worker, error), config, upstream string, filters ...any) *house {
+	t.Helper()
+	if upstream == "" {
+		return build(t, engine, config, nil, filters...)
+	}
+	return build(t, engine, config, []string{clusterOf("up", "", upstream)}, filters...)
+}
+
+// clusterOf is a static cluster in YAML, with some fields more.
+func clusterOf(name, more string, addresses ...string) string {
+	var ends []string
+	for _, a := range addresses {
+		host, port, _ := strings.Cut(a, ":")
+		ends = append(ends, "{endpoint: {address: {socket_address: {address: "+host+", port_value: "+port+"}}}}")
+	}
+	return "{name: " + name + ", type: STATIC, connect_timeout: 1s, " + more + "load_assignment: {cluster_name: x, endpoints: [{locality: {zone: there}, lb_endpoints: [" +
+		strings.Join(ends, ", ") + "]}]}}"
+}
+
+// build is newHouse with any clusters.
+func build(t *testing.T, engine func(int) (*fiber.Worker, error), config string, clusters []string, filters ...any) *house {
 	t.Helper()
 	w, err := engine(0)
 	if err != nil {
@@ -53,7 +73,7 @@ func newHouse(t *testing.T, engine func(int) (*fiber.Worker, error), config, ups
 	w.Panicked = func(any) { h.panics++ }
 	store := &stats.Store{}
 	env := filter.Env{Process: &filter.Process{Workers: []*fiber.Worker{w}, Stats: store, Logs: log.Discard(), Extensions: &filter.Extensions{}}}
-	env.Clusters = cluster.NewManager(cluster.Env{Workers: env.Workers, Stats: store, Logs: env.Logs, Control: h.control})
+	env.Clusters = cluster.NewManager(cluster.Env{Workers: env.Workers, Stats: store, Logs: env.Logs, Control: h.control, Locality: cluster.Locality{Zone: "here"}})
 	extension.Add(&env.Extensions.Log, func(*streamv3.StdoutAccessLog, filter.Env) (filter.AccessLog, error) { return recorder{h.logged}, nil })
 	next := 0
 	extension.Add(&env.Extensions.HTTP, router.New)
@@ -69,8 +89,12 @@ func newHouse(t *testing.T, engine func(int) (*fiber.Worker, error), config, ups
 	}
 	a, _ := anypb.New(&routerv3.Router{})
 	p.HttpFilters = append(p.HttpFilters, &hcmv3.HttpFilter{Name: "router", ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: a}})
-	if upstream != "" {
-		addCluster(t, env.Clusters, upstream)
+	for _, c := range clusters {
+		m := &clusterv3.Cluster{}
+		parse(t, c, m)
+		if err := env.Clusters.Add(m, true); err != nil {
+			t.Fatal(err)
+		}
 	}
 	built, err := hcm.New(p, env)
 	if err != nil {
@@ -95,17 +119,6 @@ func parse(t *testing.T, text string, into proto.Message) {
 	unknown, err := protofile.Parse([]byte(text), protofile.YAML, into)
 	if err != nil || len(unknown) > 0 {
 		t.Fatal(unknown, err)
-	}
-}
-
-func addCluster(t *testing.T, m *cluster.Manager, address string) {
-	t.Helper()
-	host, port, _ := strings.Cut(address, ":")
-	c := &clusterv3.Cluster{}
-	parse(t, `{name: up, type: STATIC, connect_timeout: 1s, load_assignment: {cluster_name: up, endpoints: [{lb_endpoints: [{endpoint:
-  {address: {socket_address: {address: `+host+`, port_value: `+port+`}}}}]}]}}`, c)
-	if err := m.Add(c, true); err != nil {
-		t.Fatal(err)
 	}
 }
 
@@ -306,3 +319,16 @@ func converse(a fiber.Conn, lines []string) (last string) {
 	}
 	return last
 }
+
+// count is how many values a histogram has.
+func (h *house) count(name string) uint64 {
+	h.env.Stats.Flush()
+	for _, s := range h.env.Stats.Snapshot(func(n string) bool { return n == name }) {
+		if s.Histogram != nil {
+			return s.Histogram.Total().Count()
+		}
+	}
+	return 0
+}
+
+func (h *house) pipe() (a, b fiber.Conn) { return fiber.Pipe(h.w) }

@@ -86,8 +86,7 @@ func (x *exchange) broken(err error) next {
 		x.blameUpstream(err)
 	}
 	st.RqTxReset.Inc()
-	st.CxDestroyActive.Inc()
-	st.CxDestroyLocalActive.Inc()
+	st.RqRxReset.Inc() // the codec's stream goes with it
 	return hangUp
 }
 

@@ -35,7 +35,7 @@ func (x *exchange) tunnel() next {
 	d.c.Guard(nil) // the pair sees the end, behind the last bytes
 	x.Leave()
 	d.joint = j
-	if at := x.Limited(filter.LimitDuration); at != 0 {
+	if at := earlier(x.Limited(filter.LimitDuration), x.Limited(filter.LimitUpstream)); at != 0 {
 		j.longest.Do = j.tooLong
 		j.longest.Set(w, at)
 	}
@@ -78,7 +78,22 @@ func (j *joint) Over(h *tunnel.Half, err error) {
 // Idle is tunnel.Owner.
 func (j *joint) Idle() { j.expire(filter.LimitIdle) }
 
-func (j *joint) tooLong() { j.expire(filter.LimitDuration) }
+// tooLong runs at max_stream_duration, of the stream or of the cluster.
+func (j *joint) tooLong() {
+	if at := j.x.Limited(filter.LimitUpstream); at != 0 && at <= j.x.d.c.Worker.Now() {
+		j.expire(filter.LimitUpstream)
+		return
+	}
+	j.expire(filter.LimitDuration)
+}
+
+// earlier is the earlier of two times, of which 0 is never.
+func earlier(a, b fiber.Time) fiber.Time {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
+}
 
 // expire ends the tunnel at one of the limits of its stream.
 func (j *joint) expire(l filter.Limit) {
