@@ -38,7 +38,7 @@ func (v *validator) verifyChain(shown []*x509.Certificate, usage x509.ExtKeyUsag
 
 func (v *validator) acceptable(chain []*x509.Certificate, now time.Time) error {
 	if len(chain)-1 > v.depth {
-		return at(v.depth+1, "certificate chain too long")
+		return at(v.depth, "unable to get local issuer certificate") // further up than it looks
 	}
 	if len(v.crls) == 0 {
 		return nil
@@ -76,13 +76,15 @@ func (v *validator) revoked(depth int, c, issuer *x509.Certificate, now time.Tim
 		}
 		for i := range l.RevokedCertificateEntries {
 			if l.RevokedCertificateEntries[i].SerialNumber.Cmp(c.SerialNumber) == 0 {
-				return at(depth, "certificate revoked")
+				return at(depth, checked+"certificate revoked")
 			}
 		}
 		return nil
 	}
-	return at(depth, why)
+	return at(depth, checked+why)
 }
+
+const checked = "certificate revocation check against provided CRLs failed: "
 
 // at is an error about the certificate of this depth.
 func at(depth int, why string) error {
@@ -97,17 +99,17 @@ func (v *validator) explain(err error, shown []*x509.Certificate, roots *x509.Ce
 	switch {
 	case errors.As(err, &invalid):
 		return explainInvalid(invalid, shown, now)
-	case errors.As(err, &unknown) && bytes.Equal(leaf.RawIssuer, leaf.RawSubject):
+	case errors.As(err, &unknown) && selfSigned(leaf):
 		return at(0, "self signed certificate")
 	case errors.As(err, &unknown):
 		last := leaf
 		depth := 0
 		for i, c := range shown[1:] {
-			if bytes.Equal(last.RawIssuer, c.RawSubject) {
+			if bytes.Equal(last.RawIssuer, c.RawSubject) && maySign(c) {
 				last, depth = c, i+1
 			}
 		}
-		if bytes.Equal(last.RawIssuer, last.RawSubject) {
+		if selfSigned(last) {
 			return at(depth, "self signed certificate in certificate chain")
 		}
 		if _, signed := unknown.Cert, last != leaf; signed && unknown.Cert != nil && expired(unknown.Cert, now) != "" {
@@ -116,6 +118,15 @@ func (v *validator) explain(err error, shown []*x509.Certificate, roots *x509.Ce
 		return at(depth, "unable to get local issuer certificate")
 	}
 	return at(0, err.Error())
+}
+
+// selfSigned is OpenSSL's idea of it: the key must be allowed to sign certificates.
+func selfSigned(c *x509.Certificate) bool {
+	return bytes.Equal(c.RawIssuer, c.RawSubject) && maySign(c)
+}
+
+func maySign(c *x509.Certificate) bool {
+	return c.KeyUsage == 0 || c.KeyUsage&x509.KeyUsageCertSign != 0
 }
 
 func explainInvalid(e x509.CertificateInvalidError, shown []*x509.Certificate, now time.Time) error {

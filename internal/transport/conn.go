@@ -51,11 +51,14 @@ func (c *conn) input(p []byte) (int, error) {
 			return 0, e
 		}
 	}
-	c.drained = err == errAgain //nolint:errorlint // crypto/tls returns it as it is
-	if c.drained {
+	if n > 0 {
+		c.drained = false
+		return n, nil // an error beside it, such as the end, comes again
+	}
+	if c.drained = err == errAgain; c.drained { //nolint:errorlint // crypto/tls returns it as it is
 		err = fiber.ErrWouldWait
 	}
-	return n, err
+	return 0, err
 }
 
 func (c *conn) TryRead(p []byte) (int, error) {

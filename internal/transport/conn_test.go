@@ -10,6 +10,7 @@ import (
 
 	"github.com/outrigger-proxy/outrigger/internal/fiber"
 	"github.com/outrigger-proxy/outrigger/internal/fiber/fibertest"
+	"github.com/outrigger-proxy/outrigger/internal/transport/pkitest"
 )
 
 // pair joins two TLS connections over a pipe, or over sockets.
@@ -21,11 +22,11 @@ func pair(t *testing.T, w *fiber.Worker, version uint16, pipe bool) (client, ser
 	} else {
 		a, b = fibertest.Pair(t, w)
 	}
-	ca := newAuthority(t, "ca")
-	id := ca.issue(t, leaf{dns: []string{"server.test"}})
+	ca := pkitest.Authority(t, "ca")
+	id := ca.Issue(t, pkitest.Leaf{DNS: []string{"server.test"}})
 	client, server = newConn(w, a), newConn(w, b)
 	client.tls = tls.Client(&client.wire, &tls.Config{InsecureSkipVerify: true, MaxVersion: version, DynamicRecordSizingDisabled: true})
-	server.tls = tls.Server(&server.wire, &tls.Config{Certificates: []tls.Certificate{id.tls()}, DynamicRecordSizingDisabled: true})
+	server.tls = tls.Server(&server.wire, &tls.Config{Certificates: []tls.Certificate{id.TLS()}, DynamicRecordSizingDisabled: true})
 	var other fiber.Task
 	var failed error
 	other.Start(w, func() { failed = server.handshake() })
@@ -316,9 +317,9 @@ func TestFailedHandshakes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			fibertest.Each(t, func(t *testing.T, w *fiber.Worker) {
 				a, b := fiber.Pipe(w)
-				id := newAuthority(t, "ca").issue(t, leaf{})
+				id := pkitest.Authority(t, "ca").Issue(t, pkitest.Leaf{})
 				server := newConn(w, b)
-				server.tls = tls.Server(&server.wire, &tls.Config{Certificates: []tls.Certificate{id.tls()}})
+				server.tls = tls.Server(&server.wire, &tls.Config{Certificates: []tls.Certificate{id.TLS()}})
 				if c.send != "" {
 					mustWrite(t, a, c.send)
 				}

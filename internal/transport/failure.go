@@ -22,6 +22,7 @@ const (
 	codeNoCipher      = "268435640:SSL routines:OPENSSL_internal:NO_SHARED_CIPHER"
 	codeNoGroup       = "268435728:SSL routines:OPENSSL_internal:NO_SHARED_GROUP"
 	codeNoALPN        = "268435694:SSL routines:OPENSSL_internal:NO_APPLICATION_PROTOCOL"
+	codeKeyUsage      = "268435758:SSL routines:OPENSSL_internal:KEY_USAGE_BIT_INCORRECT"
 	codeNoSigAlg      = "268435709:SSL routines:OPENSSL_internal:NO_COMMON_SIGNATURE_ALGORITHMS"
 )
 
@@ -45,6 +46,7 @@ const firstAlert = 16<<24 + 1000
 
 // local are errors that crypto/tls has no type for, by their text.
 var local = []struct{ text, code string }{
+	{errKeyUsage.Error(), codeKeyUsage},
 	{"client didn't provide a certificate", codeNoCertificate},
 	{"unsupported versions", codeUnsupported},
 	{"unsupported protocol version", codeUnsupported},

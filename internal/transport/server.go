@@ -156,8 +156,8 @@ func (s *Server) certFor(st *serverState, id *identity) (*serverCert, error) {
 // demand asks for a client certificate where there is something to hold it to.
 func (s *Server) demand(st *serverState, c *tls.Config) {
 	asks, requires := st.validator.demand()
-	if !asks && !s.require {
-		return
+	if !asks {
+		return // Envoy: require_client_certificate means nothing without something to hold a certificate to
 	}
 	st.asks = true
 	c.ClientAuth = tls.RequestClientCert
@@ -240,6 +240,9 @@ func (h *session) verify(v *validator, cs *tls.ConnectionState, usage x509.ExtKe
 	if len(cs.PeerCertificates) == 0 {
 		return nil
 	}
+	if k := cs.PeerCertificates[0].KeyUsage; k != 0 && k&x509.KeyUsageDigitalSignature == 0 {
+		return errKeyUsage // as BoringSSL, before anything else
+	}
 	if v == nil {
 		v = &validator{}
 	}
@@ -247,6 +250,8 @@ func (h *session) verify(v *validator, cs *tls.ConnectionState, usage x509.ExtKe
 	h.counts.judged(h.verdict)
 	return h.verdict.err
 }
+
+var errKeyUsage = errors.New("tls: the key usage of the certificate forbids digital signatures")
 
 var errStaple = errors.New("tls: no certificate has a valid OCSP response")
 
