@@ -3,6 +3,8 @@ package filter
 import (
 	"fmt"
 	"slices"
+
+	"github.com/outrigger-proxy/outrigger/cluster"
 )
 
 // Chain is a compiled filter chain: each hook's list holds only those that implement it.
@@ -10,6 +12,8 @@ type Chain struct {
 	Slots int
 	// Mapper rewrites local replies; nil: they go out as they are.
 	Mapper Mapper
+	// Clusters are where routes lead; nil: nobody looks.
+	Clusters *cluster.Manager
 	// LocalAddress is what this machine calls itself in x-forwarded-for.
 	LocalAddress string
 

@@ -4,6 +4,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/outrigger-proxy/outrigger/cluster"
 	"github.com/outrigger-proxy/outrigger/filter/route"
 	"github.com/outrigger-proxy/outrigger/internal/fiber"
 	"github.com/outrigger-proxy/outrigger/internal/stream"
@@ -38,6 +39,8 @@ type Stream struct {
 	Table *route.Table
 	// Route is the one that matched; nil: none. Rematch looks again.
 	Route *route.Route
+	// Cluster is the one that the route leads to; nil: there is none, or none of that name. Rematch looks again.
+	Cluster *cluster.Cluster
 	// Draw is the stream's random number: of weighted clusters, runtime fractions and retries.
 	Draw uint64
 	// Idle is how long the stream may rest, 0: for ever. Change it before Touch.
@@ -63,6 +66,7 @@ type Stream struct {
 	grpcStatus int
 	local      bool
 	finished   bool
+	badRequest bool // the local reply was meant to be a 400
 	started    bool // the response head went out
 	limits     [limits]fiber.Time
 	inlet      inlet
@@ -99,7 +103,8 @@ func (s *Stream) Begin(p *Setup) {
 	s.TryIdle = 0
 	s.Upgrade, s.Tunnel, s.Restart, s.Redirects, s.Close = "", nil, false, 0, false
 	s.Visited = s.Visited[:0]
-	s.local, s.finished, s.started, s.grpcStatus, s.off = false, false, false, 0, 0
+	s.local, s.finished, s.started, s.badRequest, s.grpcStatus, s.off = false, false, false, false, 0, 0
+	s.Cluster = nil
 	s.limits = [limits]fiber.Time{}
 	s.fiber = p.Conn.Worker.Current()
 	s.inlet = inlet{s: s, src: s.Request.Body}
@@ -114,7 +119,7 @@ func (s *Stream) Begin(p *Setup) {
 // Again prepares s for another pass through its chain, after Restart; the next pass is a stream of its own for the filters.
 func (s *Stream) Again() {
 	s.Restart, s.Route = false, nil
-	s.local, s.finished, s.grpcStatus, s.off = false, false, 0, 0
+	s.local, s.finished, s.badRequest, s.grpcStatus, s.off = false, false, false, 0, 0
 	s.Response.Status, s.Response.Body = 0, nil
 	s.Response.Header.Reset()
 	s.Response.Trailer.Reset()
@@ -138,7 +143,7 @@ func (s *Stream) Use(c *Chain) {
 
 // End lets go of what the stream does not own.
 func (s *Stream) End() {
-	s.fiber, s.Tunnel, s.Route = nil, nil, nil
+	s.fiber, s.Tunnel, s.Route, s.Cluster = nil, nil, nil, nil
 }
 
 // Leave lets the fiber go that serves the stream, which lives on without one: a tunnel. The limits bound nobody then.
@@ -190,6 +195,19 @@ func (s *Stream) Rematch() {
 	}
 	if r != nil {
 		s.Info.Route, s.Info.RouteMetadata = r.Name, r.Metadata
+	}
+	s.findCluster()
+}
+
+// findCluster looks for the cluster of the route: logs name it even if it is never asked for a host.
+func (s *Stream) findCluster() {
+	u := &s.Info.Upstream
+	s.Cluster, u.Cluster, u.ClusterAlt, u.ClusterMetadata = nil, "", "", nil
+	if s.Route == nil || s.Route.Action == nil || s.Chain.Clusters == nil {
+		return
+	}
+	if c := s.Chain.Clusters.Get(s.Route.Action.ClusterName(&s.Stream)); c != nil {
+		s.Cluster, u.Cluster, u.ClusterAlt, u.ClusterMetadata = c, c.Name, c.AltName, c.Metadata
 	}
 }
 

@@ -36,13 +36,16 @@ func (s *Stream) Reply(p Reply) Status {
 	r.Header.Reset()
 	r.Trailer.Reset()
 	r.Status, r.Body, s.Info.Details = p.Status, nil, p.Details
-	s.local, s.finished, s.grpcStatus = true, false, p.GRPC
+	s.local, s.finished, s.badRequest, s.grpcStatus = true, false, p.Status == 400, p.GRPC
 	s.reply = stream.Bytes{B: append(s.reply.B[:0], p.Body...)}
 	return Stop
 }
 
 // Local says whether the response is our own.
 func (s *Stream) Local() bool { return s.local }
+
+// BadRequest says whether the response is our own and was meant to be a 400: an HTTP/1 connection does not go on after it.
+func (s *Stream) BadRequest() bool { return s.badRequest }
 
 // Finish turns the local reply into its final form: route headers, local_reply_config, gRPC. It does nothing to other responses,
 // nor a second time.

@@ -43,7 +43,7 @@ func (p *parser) note(id header.ID, name, value []byte, stray bool) error {
 			break // a response may have one
 		}
 		if f.hasHost {
-			f.host = p.join(f.host, value)
+			f.host = p.append(f.host, value)
 		} else {
 			f.host, f.hasHost = str(value), true
 		}
@@ -197,7 +197,7 @@ func (c *Conn) hopByHop(h *header.Map) {
 		v, ok := h.Find(header.TE)
 		switch {
 		case !ok:
-		case hasToken(v, "trailers"):
+		case wantsTrailers(v):
 			h.SetID(header.TE, "trailers")
 		default:
 			h.RemoveID(header.TE)
@@ -258,6 +258,16 @@ func hasToken(list, token string) bool {
 			t = t[:i]
 		}
 		if strings.EqualFold(strings.Trim(t, " \t"), token) {
+			return true
+		}
+	}
+	return false
+}
+
+// wantsTrailers says whether "trailers" is one of a comma-separated list (TE).
+func wantsTrailers(list string) bool {
+	for item := range strings.SplitSeq(list, ",") {
+		if strings.Trim(item, " \t") == "trailers" {
 			return true
 		}
 	}

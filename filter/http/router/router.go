@@ -90,12 +90,10 @@ func (r *Router) redirect(s *filter.Stream) {
 // forward takes the request to its cluster.
 func (r *Router) forward(s *filter.Stream) {
 	a := s.Route.Action
-	name := a.ClusterName(&s.Stream)
-	c := r.clusters.Get(name)
+	c := s.Cluster
 	if c == nil {
 		r.stats.NoCluster.Inc()
 		s.Info.Flags |= stream.NoClusterFound
-		s.Info.Upstream.Cluster = name
 		s.LocalReply(a.ClusterNotFoundCode, "cluster_not_found", "")
 		return
 	}

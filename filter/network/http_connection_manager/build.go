@@ -117,7 +117,7 @@ func newChain(list []*hcmv3.HttpFilter, mapper filter.Mapper, env filter.Env) (*
 	if err != nil {
 		return nil, fmt.Errorf(": %w", err)
 	}
-	c.Mapper, c.LocalAddress = mapper, localAddress()
+	c.Mapper, c.LocalAddress, c.Clusters = mapper, localAddress(), env.Clusters
 	return c, nil
 }
 

@@ -53,6 +53,7 @@ type connectionSettings struct {
 	drainJitter     float64
 	delayedClose    time.Duration
 	maxRequests     uint32
+	streamError     bool // override_stream_error_on_invalid_http_message: a 400 of our own keeps the connection
 }
 
 // requestSettings rule what is done to the head of a request.
@@ -166,6 +167,7 @@ func parseConnection(p *hcmv3.HttpConnectionManager) connectionSettings {
 		drainJitter:     percent(p.GetDrainTimeoutJitter()),
 		delayedClose:    duration(p.GetDelayedCloseTimeout(), time.Second),
 		maxRequests:     c.GetMaxRequestsPerConnection().GetValue(),
+		streamError:     boolean(p.GetHttpProtocolOptions().GetOverrideStreamErrorOnInvalidHttpMessage(), p.GetStreamErrorOnInvalidHttpMessage().GetValue()),
 	}
 }
 

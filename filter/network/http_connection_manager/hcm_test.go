@@ -73,6 +73,21 @@ func TestAnswers(t *testing.T) {
 			"HTTP/1.1 307 Temporary Redirect\r\nlocation: /a/b\r\nserver: envoy\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
 		},
 		{
+			"QUERY that does not say what its body is", "delayed_close_timeout: 0.01s", "QUERY /direct HTTP/1.1\r\nhost: a\r\n\r\n",
+			"HTTP/1.1 400 Bad Request\r\nserver: envoy\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
+		},
+		{
+			"a 400 of our own that keeps the connection", "stream_error_on_invalid_http_message: true",
+			"GET /a#b HTTP/1.1\r\nhost: a\r\n\r\nHEAD /direct HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
+			"HTTP/1.1 400 Bad Request\r\nserver: envoy\r\ncontent-length: 0\r\n\r\n" +
+				"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-type: text/plain\r\nserver: envoy\r\nconnection: close\r\n\r\n",
+		},
+		{
+			"100-continue without a body", "", "HEAD /direct HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\nconnection: close\r\n\r\n",
+			"HTTP/1.1 100 Continue\r\n\r\n" +
+				"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-type: text/plain\r\nserver: envoy\r\nconnection: close\r\n\r\n",
+		},
+		{
 			"pipelined", "", "GET /direct HTTP/1.1\r\nhost: a\r\n\r\nGET /direct HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
 			"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-type: text/plain\r\nserver: envoy\r\n\r\nhello" +
 				"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-type: text/plain\r\nserver: envoy\r\nconnection: close\r\n\r\nhello",

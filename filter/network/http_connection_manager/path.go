@@ -26,9 +26,9 @@ func pathOptions(p *hcmv3.HttpConnectionManager) urlpath.Options {
 // normalize brings path and host into the form that routes are matched with, or answers for them.
 func (x *exchange) normalize() filter.Status {
 	q, st := &x.Request, x.m.stats
-	path, outcome := x.cfg.request.path.Apply(q.Path)
-	if strings.IndexByte(q.Path, '#') >= 0 {
-		outcome = urlpath.Refuse // a fragment is the client's own
+	outcome := urlpath.Refuse
+	if strings.IndexByte(q.Path, '#') < 0 { // a fragment is the client's own
+		q.Path, outcome = x.cfg.request.path.Apply(q.Path)
 	}
 	if outcome == urlpath.Redirect && x.GRPC() {
 		outcome = urlpath.Refuse // gRPC clients follow no redirects
@@ -40,10 +40,9 @@ func (x *exchange) normalize() filter.Status {
 	case urlpath.Redirect:
 		st.RqRedirectedPath.Inc()
 		x.LocalReply(307, "path_normalization_failed", "")
-		x.Response.Header.Add("location", path)
+		x.Response.Header.Add("location", q.Path)
 		return filter.Stop
 	}
-	q.Path = path
 	x.normalizeHost()
 	x.Info.Method, x.Info.Path, x.Info.Authority = q.Method, q.Path, q.Authority
 	return filter.Continue

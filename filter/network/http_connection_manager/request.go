@@ -45,7 +45,7 @@ func (x *exchange) note(f *header.Field, keepUpgrade bool) bool {
 	case "keep-alive", "proxy-connection", "transfer-encoding", "x-envoy-internal":
 		return false
 	case "te":
-		ok := hasToken(f.Value, "trailers")
+		ok := wantsTrailers(f.Value)
 		f.Value = "trailers"
 		return ok
 	case "x-forwarded-for":
@@ -73,19 +73,10 @@ func (x *exchange) note(f *header.Field, keepUpgrade bool) bool {
 	return true
 }
 
-// hasToken says whether a comma separated list holds a token, whatever its case.
-func hasToken(list, token string) bool {
-	for len(list) > 0 {
-		item := list
-		if i := strings.IndexByte(list, ','); i >= 0 {
-			item, list = list[:i], list[i+1:]
-		} else {
-			list = ""
-		}
-		if i := strings.IndexByte(item, ';'); i >= 0 {
-			item = item[:i]
-		}
-		if strings.EqualFold(strings.TrimSpace(item), token) {
+// wantsTrailers says whether "trailers" is one of a comma separated list (TE).
+func wantsTrailers(list string) bool {
+	for item := range strings.SplitSeq(list, ",") {
+		if strings.TrimSpace(item) == "trailers" {
 			return true
 		}
 	}
@@ -121,8 +112,10 @@ func (x *exchange) prepare() filter.Status {
 func (x *exchange) sane() filter.Status {
 	q := &x.Request
 	if !x.d.codec.HasHost {
-		x.closing = true
 		return x.LocalReply(400, "missing_host_header", "")
+	}
+	if q.Method == "QUERY" && !q.Header.Has("content-type") {
+		return x.LocalReply(400, "query_missing_content_type", "") // RFC 9110 gives GET no body, its successor must say what it is
 	}
 	if q.Path != "" && q.Path[0] != '/' {
 		x.m.stats.RqNonRelative.Inc()
@@ -325,21 +318,13 @@ func (x *exchange) appendVia(h *header.Map, name string) {
 	h.Set("via", name)
 }
 
-// mendReferer drops a referer that is no URL, or one of several.
+// mendReferer drops a referer that is no reference to a page, or one of several.
 func (x *exchange) mendReferer() {
-	if n := x.seen.referers; n > 1 || n == 1 && !isURL(x.seen.referer) {
+	if n := x.seen.referers; n > 1 || n == 1 && !isReferer(x.seen.referer) {
 		x.Request.Header.Del("referer")
 	}
 }
 
-// isURL says whether s is an absolute http or https URL with a host.
-func isURL(s string) bool {
-	rest, ok := strings.CutPrefix(s, "http://")
-	if !ok {
-		rest, ok = strings.CutPrefix(s, "https://")
-	}
-	return ok && rest != "" && rest[0] != '/' && strings.IndexByte(s, ' ') < 0
-}
 
 // addressText is an address as headers show it; it lives until the stream ends.
 func (x *exchange) addressText(a netip.Addr) string {

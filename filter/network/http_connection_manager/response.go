@@ -53,11 +53,14 @@ func (x *exchange) onwards() next {
 	switch {
 	case !x.closing && x.d.codec.Drained():
 		return again
-	case x.noDelay && x.RequestComplete() && !x.refused:
+	case x.noDelay && !x.incomplete():
 		return hangUp
 	}
 	return lingerOn
 }
+
+// incomplete says that the client may still be sending: its request, or what it takes for the payload of an upgrade.
+func (x *exchange) incomplete() bool { return !x.RequestComplete() || x.refused || x.asked != "" }
 
 // abandoned is a client that has gone before its response.
 func (x *exchange) abandoned() next {
@@ -87,7 +90,7 @@ func (x *exchange) broken(err error) next {
 	}
 	st.RqTxReset.Inc()
 	st.RqRxReset.Inc() // the codec's stream goes with it
-	return hangUp
+	return lingerOn
 }
 
 // abandonedLate is abandoned with a response under way, whose status stands.
@@ -202,7 +205,10 @@ func (x *exchange) decideClose() {
 	if x.Close || d.phase == draining || d.ends != 0 && d.c.Worker.Now() >= d.ends {
 		x.closing = true
 	}
-	if x.Tunnel == nil && (!x.RequestComplete() || x.refused) {
+	if x.BadRequest() && !x.cfg.connection.streamError {
+		x.closing = true
+	}
+	if x.Tunnel == nil && x.incomplete() {
 		d.m.stats.RqRxReset.Inc()
 		d.m.stats.RqEarlyResponse.Inc()
 		x.closing = true

@@ -48,7 +48,7 @@ func (x *exchange) exchange(d *conn) next {
 	err := d.codec.ReadRequest(&x.Request)
 	x.f.Unlimit()
 	if err != nil && !x.answerable(err) {
-		return destroyed
+		return x.unfinished()
 	}
 	x.begin()
 	n := x.run(err)
@@ -57,6 +57,26 @@ func (x *exchange) exchange(d *conn) next {
 	}
 	x.end()
 	return n
+}
+
+// unfinished is a connection that has ended: a head that had begun is a stream that nobody knows more of.
+func (x *exchange) unfinished() next {
+	if !x.d.codec.Buffered() {
+		return destroyed
+	}
+	x.begin()
+	x.forget()
+	n := x.abandoned()
+	x.end()
+	return n
+}
+
+// forget takes back what was read of a head that is none, or is left of the stream before: it is nobody's business.
+func (x *exchange) forget() {
+	q := &x.Request
+	q.Method, q.Path, q.Authority, q.Scheme, q.Body = "", "", "", "", nil
+	q.Header.Reset()
+	x.seen = seen{}
 }
 
 // limitHead bounds the time until the head is there.
@@ -92,7 +112,9 @@ func (x *exchange) begin() {
 	}
 	x.Begin(&x.setup)
 	x.asked, x.closing, x.noDelay, x.answered, x.refused = "", false, false, false, false
-	x.absolute = d.codec.Absolute
+	if x.absolute = d.codec.Absolute; !x.absolute {
+		x.Request.Scheme = "" // until it is known how the client came here
+	}
 	i := &x.Info
 	i.Protocol, i.StartWall, i.HeaderIn = d.codec.Protocol, d.c.Worker.Wall(), d.codec.HeadBytes
 	x.Touch()
@@ -130,10 +152,7 @@ func (x *exchange) crashed() next {
 func (x *exchange) refuse(err error) {
 	var bad *http1.Error
 	x.closing, x.refused = true, true
-	q := &x.Request // what of the head was read, or is left of the stream before, is nobody's business
-	q.Method, q.Path, q.Authority, q.Scheme, q.Body = "", "", "", "", nil
-	q.Header.Reset()
-	x.seen = seen{}
+	x.forget()
 	switch {
 	case errors.As(err, &bad):
 		x.m.stats.CxProtocolError.Inc()
@@ -232,9 +251,7 @@ func (x *exchange) expect() {
 		return
 	}
 	h.Del("expect")
-	if x.Request.Body != nil {
-		_ = x.sendContinue()
-	}
+	_ = x.sendContinue()
 }
 
 // sendContinue sends "100 Continue".
