@@ -348,3 +348,33 @@ func TestAddressesAndControl(t *testing.T) {
 		}
 	})
 }
+
+func TestWriteBoth(t *testing.T) {
+	eachConn(t, func(t *testing.T, w *fiber.Worker, a, b fiber.Conn) {
+		var want []byte
+		var writer fiber.Task
+		sizes := [][2]int{{0, 1}, {1, 0}, {300, 100}, {16 << 10, 100_000}, {3_000_000, 10}, {10, 3_000_000}} // the last ones find no room
+		for _, z := range sizes {
+			want = append(append(want, pattern(z[0])...), pattern(z[1])...)
+		}
+		writer.Start(w, func() {
+			for _, z := range sizes {
+				if n, err := fiber.WriteBoth(a, pattern(z[0]), pattern(z[1])); n != z[0]+z[1] || err != nil {
+					t.Errorf("%v: %d, %v", z, n, err)
+				}
+			}
+			_ = a.CloseWrite()
+		})
+		if got, _ := collect(b); !bytes.Equal(got, want) {
+			t.Errorf("%d bytes of %d came, or others", len(got), len(want))
+		}
+		_ = writer.Wait(w)
+		_ = b.Close()
+		w.Yield()
+		if _, err := fiber.WriteBoth(a, []byte("x"), []byte("y")); err == nil {
+			if _, err = fiber.WriteBoth(a, []byte("x"), []byte("y")); err == nil {
+				t.Error("nobody is there to read it")
+			}
+		}
+	})
+}

@@ -74,7 +74,7 @@ func (p *peeked) room(w *Worker) bool {
 	if len(p.slab) >= MaxPeek {
 		return false
 	}
-	b := w.Bulk.Get()
+	b := w.Bulk.Get()[:MaxPeek]
 	copy(b, p.slab[:p.n])
 	w.Buffers.Put(p.slab)
 	p.slab = b

@@ -105,7 +105,7 @@ func (c *Conn) fill(want int64, wait bool) error {
 // place chooses where the next piece goes, none being left.
 func (c *Conn) place(want int64) {
 	bulk := len(c.cur) == c.w.Bulk.Size && !c.inHead()
-	if want >= int64(c.w.Bulk.Size) {
+	if want > int64(c.w.Buffers.Size) {
 		if !bulk {
 			c.releaseBody()
 			c.cur = c.w.Bulk.Get()

@@ -31,7 +31,7 @@ func (x *exchange) respond() next {
 	}
 	kind := http1.KindOf(&x.Request)
 	x.sender = http1.Sender{}
-	x.sender.Response(d.c.Worker, d.c, r, http1.Reply{Options: &x.cfg.http1, Kind: kind, Protocol: x.Info.Protocol, Close: x.closing && x.Tunnel == nil})
+	x.sender.Response(d.c.Worker, d.c.Conn, r, http1.Reply{Options: &x.cfg.http1, Kind: kind, Protocol: x.Info.Protocol, Close: x.closing && x.Tunnel == nil})
 	x.m.charge(&x.Info, status)
 	x.Start()
 	done, err := x.sender.Run(true)
