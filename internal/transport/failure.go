@@ -76,7 +76,7 @@ func words(err error) (text string, counts bool) {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return "", false
 	case errors.As(err, &errno):
-		return wrap("33554536:system library:OPENSSL_internal:" + strings.ToUpper(errno.Error()[:1]) + errno.Error()[1:]), false
+		return wrap(fmt.Sprintf("%d:system library:OPENSSL_internal:%s%s", 2<<24+int(errno), strings.ToUpper(errno.Error()[:1]), errno.Error()[1:])), false
 	}
 	for _, l := range local {
 		if strings.Contains(err.Error(), l.text) {

@@ -10,7 +10,6 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
-	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"go.uber.org/zap"
 	"google.golang.org/protobuf/proto"
 
@@ -258,25 +257,21 @@ func (d *subscription) read() bool {
 }
 
 func (d *subscription) load() (*tlsv3.Secret, string, error) {
-	var r discoveryv3.DiscoveryResponse
-	unknown, err := protofile.Read(d.source.GetPath(), &r)
-	if err == nil {
-		err = protofile.Refuse(unknown)
-	}
-	if err == nil {
-		_, err = protofile.Check(&r)
-	}
+	version, resources, err := readResponse(d.source.GetPath())
 	switch {
 	case err != nil:
 		return nil, "", err
-	case len(r.GetResources()) == 0:
+	case len(resources) == 0:
 		return nil, "", fmt.Errorf("Missing SDS resources for %s in onConfigUpdate()", d.key.name)
-	case len(r.GetResources()) > 1:
-		return nil, "", fmt.Errorf("Unexpected SDS secrets length: %d", len(r.GetResources()))
+	case len(resources) > 1:
+		return nil, "", fmt.Errorf("Unexpected SDS secrets length: %d", len(resources))
 	}
-	m, _, err := protofile.Unpack(r.GetResources()[0])
+	m, _, err := protofile.Unpack(resources[0])
 	if err != nil {
 		return nil, "", fmt.Errorf("resources[0]: %w", err)
+	}
+	if _, err := protofile.Check(m); err != nil {
+		return nil, "", fmt.Errorf("resources[0].%w", err)
 	}
 	secret, ok := m.(*tlsv3.Secret)
 	switch {
@@ -290,7 +285,7 @@ func (d *subscription) load() (*tlsv3.Secret, string, error) {
 	if err := try(secret); err != nil {
 		return nil, "", fmt.Errorf("resources[0].%s.%w", d.key.kind, err)
 	}
-	return secret, r.GetVersionInfo(), nil
+	return secret, version, nil
 }
 
 // follow watches the files that the secret names, by their directories, as Envoy does.

@@ -243,3 +243,17 @@ func TestStaticSecrets(t *testing.T) {
 		t.Error("the key is shown")
 	}
 }
+
+func TestBinaryResponse(t *testing.T) {
+	a := []byte("\x0a\x01u\x12\x01v") // an Any
+	b := append([]byte("\x0a\x02v1\x12\x06"), a...)
+	version, resources, err := binaryResponse(append(b, "\x22\x01t"...)) // and a type_url
+	if err != nil || version != "v1" || len(resources) != 1 || resources[0].GetTypeUrl() != "u" || string(resources[0].GetValue()) != "v" {
+		t.Error(version, resources, err)
+	}
+	for _, bad := range []string{"\x0a\x05v", "\x12\x01\xff", "\xff"} {
+		if _, _, err := binaryResponse([]byte(bad)); err == nil {
+			t.Errorf("%q is taken", bad)
+		}
+	}
+}

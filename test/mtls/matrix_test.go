@@ -247,6 +247,7 @@ func (u *upstream) answer(c net.Conn, config *tls.Config) {
 	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
 	switch {
 	case u.shy:
+		_, _ = c.Read(make([]byte, 16<<10)) // the whole hello: what is not read would make it a reset
 		return
 	case u.plain:
 		_, _ = c.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n"))
