@@ -205,7 +205,11 @@ func (e *Exchange) Receive(r *stream.Response) error {
 		err = io.ErrUnexpectedEOF
 	case err != nil && malformed(err):
 		e.lane.peer.Config.Stats.CxProtocolError.Inc()
-	case err == nil && r.Status >= 200 && e.lane.peer.Config.Sizes != nil:
+	}
+	if err == nil && e.h1.CloseNotice {
+		e.lane.peer.Config.Stats.CxCloseNotify.Inc()
+	}
+	if err == nil && r.Status >= 200 && e.lane.peer.Config.Sizes != nil {
 		e.answered = true
 		e.lane.peer.Config.Sizes.response(r)
 	}

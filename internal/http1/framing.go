@@ -298,6 +298,7 @@ func (c *Conn) settleResponse(r *stream.Response, k Kind) error {
 		return ErrTransferEncoding
 	}
 	c.Close = c.closes(h)
+	c.CloseNotice = c.Close
 	upgrade := k == Upgrading && r.Status == 101 && f.upgrade && f.connection && c.upgrades(h)
 	c.Upgrade = upgrade || tunnel
 	c.interim = interim && r.Status != 101
