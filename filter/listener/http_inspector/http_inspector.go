@@ -7,7 +7,6 @@ package httpinspector
 
 import (
 	"bytes"
-	"strings"
 
 	httpinspectorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/http_inspector/v3"
 
@@ -98,7 +97,7 @@ func classify(b []byte) verdict {
 		}
 		return unknown
 	}
-	if !methodStart(b[0]) {
+	if !token(b[:1]) {
 		return notHTTP
 	}
 	end := bytes.IndexAny(b, "\r\n")
@@ -111,13 +110,10 @@ func classify(b []byte) verdict {
 	return requestLine(b[:end])
 }
 
-// methodStart says whether a method that is known begins with c.
-func methodStart(c byte) bool { return strings.IndexByte("ABCDGHLMNOPRSTU", c) >= 0 }
-
 // requestLine judges method SP target SP version (RFC 9112 section 3).
 func requestLine(b []byte) verdict {
 	method, rest, ok := bytes.Cut(b, []byte(" "))
-	if !ok || !methods[string(method)] {
+	if !ok || !token(method) {
 		return notHTTP
 	}
 	at := bytes.LastIndexByte(rest, ' ')
@@ -136,15 +132,12 @@ func requestLine(b []byte) verdict {
 
 func digit(c byte) bool { return '0' <= c && c <= '9' }
 
-// methods are those that Envoy's codec knows.
-var methods = func() map[string]bool {
-	m := map[string]bool{}
-	for _, n := range []string{
-		"ACL", "BIND", "CHECKOUT", "CONNECT", "COPY", "DELETE", "GET", "HEAD", "LINK", "LOCK", "MERGE", "MKACTIVITY", "MKCALENDAR",
-		"MKCOL", "MOVE", "M-SEARCH", "NOTIFY", "OPTIONS", "PATCH", "POST", "PROPFIND", "PROPPATCH", "PURGE", "PUT", "REBIND",
-		"REPORT", "SEARCH", "SOURCE", "SUBSCRIBE", "TRACE", "UNBIND", "UNLINK", "UNLOCK", "UNSUBSCRIBE",
-	} {
-		m[n] = true
+// token says whether b is a token (RFC 9110 section 5.6.2), as every method is: Envoy knows no list of them either.
+func token(b []byte) bool {
+	for _, c := range b {
+		if !digit(c) && (c|0x20 < 'a' || c|0x20 > 'z') && bytes.IndexByte([]byte("!#$%&'*+-.^_`|~"), c) < 0 {
+			return false
+		}
 	}
-	return m
-}()
+	return len(b) > 0
+}
