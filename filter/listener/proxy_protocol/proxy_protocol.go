@@ -38,6 +38,7 @@ type inspector struct {
 	*config
 
 	stats *inspectorStats
+	wrong *stats.Counter // downstream_cx_proxy_proto_error: every connection without a sound header
 }
 
 // New builds it.
@@ -50,7 +51,8 @@ func New(p *proxyprotocolv3.ProxyProtocol, env filter.Env) (filter.ListenerFilte
 	if c.statPrefix != "" {
 		scope = scope.Sub(stats.Sanitize(c.statPrefix))
 	}
-	return &inspector{config: c, stats: stats.New[inspectorStats](scope)}, nil
+	return &inspector{config: c, stats: stats.New[inspectorStats](scope),
+		wrong: env.Stats.Root().Counter("downstream_cx_proxy_proto_error")}, nil
 }
 
 // OnAccept waits for the header and consumes it.
@@ -75,17 +77,24 @@ func (i *inspector) OnAccept(a *filter.Accepted) filter.Status {
 			continue
 		}
 		if !i.optional {
-			i.stats.NotFoundDisallowed.Inc()
-			return filter.Stop
+			return i.fail(&i.stats.NotFoundDisallowed)
 		}
 		i.stats.NotFoundAllowed.Inc()
 		return filter.Continue
 	}
 }
 
+// fail ends a connection whose header is not sound.
+func (i *inspector) fail(why *stats.Counter) filter.Status {
+	why.Inc()
+	i.wrong.Inc()
+	return filter.Stop
+}
+
 func (i *inspector) version1(a *filter.Accepted) filter.Status {
 	s := &i.stats.V1
 	if i.noV1 {
+		s.Found.Inc()
 		s.Disallowed.Inc()
 		return filter.Stop
 	}
@@ -100,8 +109,7 @@ func (i *inspector) version1(a *filter.Accepted) filter.Status {
 			continue
 		}
 		if end < 0 {
-			s.Error.Inc()
-			return filter.Stop
+			return i.fail(&s.Error)
 		}
 		h, err := parse1(b[:end])
 		a.Discard(end + 2)
@@ -112,6 +120,7 @@ func (i *inspector) version1(a *filter.Accepted) filter.Status {
 func (i *inspector) version2(a *filter.Accepted) filter.Status {
 	s := &i.stats.V2
 	if i.noV2 {
+		s.Found.Inc()
 		s.Disallowed.Inc()
 		return filter.Stop
 	}
@@ -121,8 +130,7 @@ func (i *inspector) version2(a *filter.Accepted) filter.Status {
 	}
 	n := fixed2 + length2(b)
 	if n > longest2 {
-		s.Error.Inc()
-		return filter.Stop
+		return i.fail(&s.Error)
 	}
 	if b, err = a.Peek(n); err != nil {
 		return filter.Stop
@@ -135,8 +143,7 @@ func (i *inspector) version2(a *filter.Accepted) filter.Status {
 
 func (i *inspector) apply(a *filter.Accepted, s *versionStats, h header, err error) filter.Status {
 	if err != nil {
-		s.Error.Inc()
-		return filter.Stop
+		return i.fail(&s.Error)
 	}
 	s.Found.Inc()
 	if !h.local {
