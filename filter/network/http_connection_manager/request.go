@@ -169,7 +169,7 @@ func (x *exchange) atEdge() (client netip.Addr, trusted bool) {
 	}
 	peer, isIP := remote(info.Remote, r.mappedIPv4)
 	if !client.IsValid() {
-		client = peer
+		client = info.Remote.Addr()
 	}
 	if !r.skipXFFAppend && isIP {
 		x.appendForwarded(peer)
@@ -220,6 +220,9 @@ func (x *exchange) detect() (client netip.Addr, trusted bool, status filter.Stat
 	if !n.hasProto {
 		h.Add("x-forwarded-proto", x.transportScheme())
 		n.forwardedProto = x.transportScheme()
+	}
+	if x.cfg.request.appendPort && !n.hasPort {
+		h.Set("x-forwarded-port", x.number(int(x.Info.Conn.Local.Port())))
 	}
 	return client, trusted, filter.Continue
 }
@@ -290,13 +293,14 @@ func (x *exchange) cleanInternal(edge bool) {
 	if !x.seen.envoy {
 		return
 	}
+	x.seen.forceTrace = false
 	h.RemoveFunc(func(f *header.Field) bool { return external(f.Name) || edge && edgeOnly(f.Name) })
 }
 
 // identify adds what says who has forwarded the request.
 func (x *exchange) identify(bool) {
 	h, c := &x.Request.Header, x.cfg
-	if c.request.userAgent && c.userAgent != "" {
+	if c.request.userAgent {
 		h.Set("x-envoy-downstream-service-cluster", c.userAgent)
 		if x.seen.userAgent == "" {
 			h.Set("user-agent", c.userAgent)

@@ -155,10 +155,6 @@ func (x *exchange) refuse(err error) {
 	x.forget()
 	switch {
 	case errors.As(err, &bad):
-		x.m.stats.CxProtocolError.Inc()
-		if bad.Status == 431 {
-			x.m.stats.RqTooLarge.Inc()
-		}
 		x.Info.Flags |= stream.DownstreamProtocolError
 		x.LocalReply(bad.Status, bad.Details, http1.Reason(bad.Status))
 	case err == errHeadTimeout:
@@ -243,7 +239,7 @@ func (x *exchange) routeLimits() {
 	}
 }
 
-// expect lets the codec answer "expect: 100-continue" when somebody asks for the body, unless the upstream is to answer.
+// expect answers "expect: 100-continue", whether or not a body follows, unless the upstream is to answer.
 func (x *exchange) expect() {
 	h := &x.Request.Header
 	v, ok := h.Get("expect")
@@ -286,6 +282,9 @@ func (x *exchange) end() {
 	}
 	if i.Flags == 0 && !x.answered {
 		i.Flags = stream.DownstreamConnectionTermination
+	}
+	if i.Flags&stream.DownstreamProtocolError != 0 { // in the head or in the body
+		st.CxProtocolError.Inc()
 	}
 	x.log()
 	x.Chain.End(&x.Stream)
