@@ -37,20 +37,26 @@ func inProcess(engine string) starter {
 	if engine == "goroutine" {
 		makeWorker = fiber.NewGoroutines
 	}
-	return func(_ *testing.T, text string) (proxy, error) {
+	return func(_ *testing.T, text string, check bool) (proxy, error) {
 		r, err := bootstrap.Load(bootstrap.Source{YAML: text})
 		if err != nil {
 			return nil, err
 		}
+		flags := &adminv3.CommandLineOptions{Concurrency: 1, DrainTime: durationpb.New(2 * time.Second),
+			FileFlushInterval: durationpb.New(20 * time.Millisecond)}
+		if check {
+			flags.Mode = adminv3.CommandLineOptions_Validate
+		}
 		p, err := outrigger.New(r.Bootstrap, outrigger.Options{
-			Flags: &adminv3.CommandLineOptions{
-				Concurrency: 1, DrainTime: durationpb.New(2 * time.Second),
-				FileFlushInterval: durationpb.New(20 * time.Millisecond),
-			},
+			Flags:      flags,
 			Extensions: all.Extensions(), Logs: log.Discard(), Engine: makeWorker,
 		})
 		if err != nil {
 			return nil, err
+		}
+		if check {
+			p.Close()
+			return nil, nil
 		}
 		in := &inside{p, make(chan struct{})}
 		go func() { p.Run(); close(in.ended) }() // ends with shutdown
@@ -81,11 +87,14 @@ type outside struct {
 }
 
 func binary(path string) starter {
-	return func(t *testing.T, text string) (proxy, error) {
+	return func(t *testing.T, text string, check bool) (proxy, error) {
 		dir := t.TempDir()
 		config, address := filepath.Join(dir, "envoy.yaml"), filepath.Join(dir, "admin")
 		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 			return nil, err
+		}
+		if check {
+			return nil, exec.Command(path, "-c", config, "--mode", "validate", "-l", "error").Run()
 		}
 		cmd := exec.Command(path, "-c", config, "--concurrency", "1", "-l", "error", "--disable-hot-restart", "--use-dynamic-base-id",
 			"--admin-address-path", address, "--file-flush-interval-msec", "20", "--drain-time-s", "2")

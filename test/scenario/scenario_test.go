@@ -2,26 +2,43 @@
 // process on both engines, and, with ENVOY_BIN set, against that binary, so that what the corpus says of Envoy is checked and not
 // remembered. `go test ./test/scenario -rewrite` writes what came back into the files.
 //
-// A file is a list of commands, each with its input, a line `----` and its output:
+// A file is a list of commands, each with its input, a line `----` and its output. To run a proxy:
 //
-//	upstream NAME        scripted answers: raw HTTP, `close`, `hold` or `reset`, parted by `---`; the last one repeats
-//	upstream NAME tcp    an upstream that echoes
+//	upstream NAME        scripted answers, parted by `---`; the last one repeats; none: 200 and its name (see script_test.go)
+//	upstream NAME tcp    the same without HTTP; none: it echoes
 //	bootstrap            starts the proxy; {{NAME}} is the port of an upstream, {{dir}} a folder for files
-//	http [conn=K] [listener=L]   sends a request and prints the response; conn=K uses connection K again
-//	raw [conn=K] [listener=L]    sends bytes, with Go's escapes, and prints all bytes up to the end or to silence
-//	saw NAME             prints the requests that an upstream saw since the last time
+//	proxy                the same, of a bootstrap from its parts (see parts_test.go)
+//	check                says whether the proxy would start with these parts: `accepted` or `refused`
+//	refusal              the same, with our words, for own_ files
+//	release NAME         lets a script of an upstream go on that stands at `wait`
+//	stop NAME            ends an upstream
+//	shutdown             asks the proxy to end, and waits for it
+//
+// To call it; conn=K makes or uses connection K, listener=L takes another listener than the first one:
+//
+//	http [conn=K] [as=J]  sends a request and prints the response; as=J does not wait
+//	join J               waits for a request that was sent before, and prints its response
+//	many n=N [conn=K]    sends a request N times, one after the other, and counts the answers
+//	sequence n=N         the same, and prints the bodies in order, turned so that the least comes first
+//	raw [conn=K]         sends bytes, with Go's escapes, and prints all bytes up to the end or to silence
+//	    how              tells a reset from a close
+//	send conn=K          sends bytes and reads nothing
+//	    half, reset      ends its side, or the connection, after sending; half is for raw, too
+//
+// To look at it:
+//
+//	saw NAME             prints what an upstream saw since the last time
 //	stats REGEX          prints statistics
 //	log FILE             prints and forgets the lines of a file in {{dir}}
 //	admin METHOD PATH    asks the admin interface
-//	stop NAME            ends an upstream
-//	shutdown             asks the proxy to end, and waits for it
 //
 // Outputs that may come late (saw, stats, log) are read again until they are as expected. Dates, ids, ports and durations are
 // replaced by names.
 package scenario
 
 import (
-	"bytes"
+	"errors"
+	"flag"
 	"fmt"
 	"net"
 	"os"
@@ -48,7 +65,8 @@ func TestScenarios(t *testing.T) {
 				if name == "envoy" && strings.HasPrefix(filepath.Base(path), "own_") {
 					return // what Envoy does not have, or not so
 				}
-				s := &scenario{t: t, start: start, dir: t.TempDir(), upstreams: map[string]*upstream{}, conns: map[string]net.Conn{}}
+				s := &scenario{t: t, start: start, dir: t.TempDir(), upstreams: map[string]*upstream{}, conns: map[string]net.Conn{},
+					jobs: map[string]chan string{}}
 				noLeaks(t, name != "envoy", s.close, func() { datadriven.RunTest(t, path, s.run) })
 			})
 		})
@@ -63,10 +81,11 @@ type scenario struct {
 	proxy     proxy
 	upstreams map[string]*upstream
 	conns     map[string]net.Conn
+	jobs      map[string]chan string // of `http as=`; each gets one answer
 }
 
-// starter runs a proxy with a bootstrap; the error is that of a configuration that was refused.
-type starter func(t *testing.T, bootstrap string) (proxy, error)
+// starter runs a proxy with a bootstrap, or only says whether it would; the error is that of a configuration that was refused.
+type starter func(t *testing.T, bootstrap string, check bool) (proxy, error)
 
 // proxy is a proxy that runs.
 type proxy interface {
@@ -78,6 +97,9 @@ type proxy interface {
 func (s *scenario) close() {
 	for _, c := range s.conns {
 		_ = c.Close()
+	}
+	for _, job := range s.jobs {
+		<-job
 	}
 	if s.proxy != nil {
 		if err := s.proxy.shutdown(); err != nil {
@@ -104,19 +126,22 @@ func (s *scenario) run(_ *testing.T, d *datadriven.TestData) string {
 
 func (s *scenario) command(d *datadriven.TestData) (string, error) {
 	switch d.Cmd {
-	case "upstream":
-		name := d.CmdArgs[0].Key
-		u, err := newUpstream(name, d.Input, d.HasArg("tcp"))
-		s.upstreams[name] = u
-		return "", err
-	case "bootstrap":
-		return s.bootstrap(d.Input)
+	case "upstream", "release", "stop", "saw":
+		return s.upstream(d, d.CmdArgs[0].Key)
+	case "bootstrap", "proxy", "check", "refusal", "shutdown":
+		return s.process(d)
 	case "http":
 		return s.http(d)
+	case "join":
+		out := <-s.jobs[d.CmdArgs[0].Key]
+		delete(s.jobs, d.CmdArgs[0].Key)
+		return out, nil
+	case "many", "sequence":
+		return s.many(d)
 	case "raw":
 		return s.raw(d)
-	case "saw":
-		return s.eventually(d, func() string { return s.upstreams[d.CmdArgs[0].Key].saw() }, s.upstreams[d.CmdArgs[0].Key].forget)
+	case "send":
+		return "", s.send(d)
 	case "stats":
 		return s.eventually(d, func() string { return s.stats(d.CmdArgs[0].Key) }, nil)
 	case "log":
@@ -124,22 +149,74 @@ func (s *scenario) command(d *datadriven.TestData) (string, error) {
 		return s.eventually(d, func() string { b, _ := os.ReadFile(path); return string(b) }, func() { _ = os.Truncate(path, 0) })
 	case "admin":
 		return s.admin(d.CmdArgs[0].Key, d.CmdArgs[1].Key)
+	}
+	return "", fmt.Errorf("no command %q", d.Cmd)
+}
+
+// upstream does what concerns one upstream.
+func (s *scenario) upstream(d *datadriven.TestData, name string) (string, error) {
+	u := s.upstreams[name]
+	switch d.Cmd {
+	case "upstream":
+		u, err := newUpstream(name, d.Input, d.HasArg("tcp"))
+		s.upstreams[name] = u
+		return "", err
+	case "release":
+		select {
+		case u.gate <- struct{}{}:
+		case <-time.After(2 * time.Second):
+			return "", errors.New("no script waits")
+		}
 	case "stop":
-		s.upstreams[d.CmdArgs[0].Key].close()
-		return "", nil
+		u.close()
+	case "saw":
+		return s.eventually(d, u.saw, u.forget)
+	}
+	return "", nil
+}
+
+// process starts and ends the proxy.
+func (s *scenario) process(d *datadriven.TestData) (string, error) {
+	switch d.Cmd {
+	case "bootstrap":
+		return "", s.bootstrap(d.Input)
+	case "proxy":
+		text, err := s.parts(d.Input)
+		if err != nil {
+			return "", err
+		}
+		return "", s.bootstrap(text)
 	case "shutdown":
 		p := s.proxy
 		s.proxy = nil
 		return "", p.shutdown()
 	}
-	return "", fmt.Errorf("no command %q", d.Cmd)
+	text, err := s.parts(d.Input)
+	if err != nil {
+		return "", err
+	}
+	_, err = s.start(s.t, s.place(text), true)
+	switch {
+	case err == nil:
+		return "accepted", nil
+	case d.Cmd == "check":
+		return "refused", nil
+	}
+	return err.Error(), nil
 }
+
+// rewriting says whether outputs are recorded, so that there is nothing to wait for.
+func rewriting() bool { return flag.Lookup("rewrite").Value.String() == "true" }
 
 // eventually reads until the output is as expected, and at most two seconds. done runs afterwards.
 func (s *scenario) eventually(d *datadriven.TestData, read func() string, done func()) (string, error) {
+	patience := 2 * time.Second
+	if rewriting() {
+		patience = 400 * time.Millisecond
+	}
 	var out string
-	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); <-time.After(10 * time.Millisecond) {
-		if out = read(); strings.TrimRight(s.normalise(out), "\n") == strings.TrimRight(d.Expected, "\n") {
+	for end := time.Now().Add(patience); time.Now().Before(end); <-time.After(10 * time.Millisecond) {
+		if out = read(); s.same(out, d.Expected) && !rewriting() {
 			break
 		}
 	}
@@ -149,14 +226,23 @@ func (s *scenario) eventually(d *datadriven.TestData, read func() string, done f
 	return out, nil
 }
 
-func (s *scenario) bootstrap(text string) (string, error) {
+func (s *scenario) same(out, expected string) bool {
+	return strings.TrimRight(s.normalise(out), "\n") == strings.TrimRight(expected, "\n")
+}
+
+// place fills in ports and paths.
+func (s *scenario) place(text string) string {
 	text = strings.ReplaceAll(text, "{{dir}}", s.dir)
 	for name, u := range s.upstreams {
 		text = strings.ReplaceAll(text, "{{"+name+"}}", strconv.Itoa(u.port))
 	}
-	p, err := s.start(s.t, text+"\nadmin: {address: {socket_address: {address: 127.0.0.1, port_value: 0}}}\n")
+	return text + "\nadmin: {address: {socket_address: {address: 127.0.0.1, port_value: 0}}}\n"
+}
+
+func (s *scenario) bootstrap(text string) error {
+	p, err := s.start(s.t, s.place(text), false)
 	s.proxy = p
-	return "", err
+	return err
 }
 
 // conn returns the connection that the command names, or a new one, and what to do with it afterwards.
@@ -178,34 +264,10 @@ func (s *scenario) conn(d *datadriven.TestData) (net.Conn, func(), error) {
 	return c, func() {}, nil
 }
 
-func (s *scenario) raw(d *datadriven.TestData) (string, error) {
-	c, done, err := s.conn(d)
-	if err != nil {
-		return "", err
-	}
-	defer done()
-	bytesToSend, err := strconv.Unquote(`"` + strings.ReplaceAll(strings.ReplaceAll(d.Input, "\n", ""), `"`, `\"`) + `"`)
-	if err != nil {
-		return "", err
-	}
-	if _, err := c.Write([]byte(bytesToSend)); err != nil {
-		return "", err
-	}
-	var got bytes.Buffer
-	chunk := make([]byte, 4096)
-	for {
-		_ = c.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
-		n, err := c.Read(chunk)
-		got.Write(chunk[:n])
-		if err != nil {
-			return lines(got.String()) + ending(err), nil
-		}
-	}
-}
-
 // lines shows text that may hold anything: a quoted line for each line.
 func lines(text string) string {
 	var b strings.Builder
+	text = long.ReplaceAllStringFunc(text, func(run string) string { return fmt.Sprintf("<%d x>", len(run)) })
 	for line := range strings.Lines(text) {
 		b.WriteString(strings.Trim(strconv.Quote(line), `"`) + "\n")
 	}
@@ -228,6 +290,8 @@ var (
 	uuids = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
 	dates = regexp.MustCompile(`(?i)(date: )[A-Z][a-z]{2}, .* GMT`)
 	times = regexp.MustCompile(`(x-envoy-upstream-service-time: )\d+`)
+	ports = regexp.MustCompile(`(x-forwarded-port: )\d{4,5}`)
+	long  = regexp.MustCompile(`x{99,}`)
 	local = regexp.MustCompile(`127\.0\.0\.1([:_])\d{4,5}`)
 )
 
@@ -237,8 +301,23 @@ func (s *scenario) normalise(text string) string {
 	for name, u := range s.upstreams {
 		text = regexp.MustCompile(`([:_])`+strconv.Itoa(u.port)+`\b`).ReplaceAllString(text, "${1}<"+name+">")
 	}
+	if here := outward(); here != "" {
+		text = strings.ReplaceAll(text, here, "<here>")
+	}
 	text = uuids.ReplaceAllString(text, "<uuid>")
 	text = dates.ReplaceAllString(text, "${1}<date>")
 	text = times.ReplaceAllString(text, "${1}<ms>")
+	text = ports.ReplaceAllString(text, "${1}<port>")
 	return local.ReplaceAllString(text, "127.0.0.1${1}<port>")
+}
+
+// outward is the first address of this machine that is not loopback: proxies call themselves so.
+func outward() string {
+	list, _ := net.InterfaceAddrs()
+	for _, a := range list {
+		if n, ok := a.(*net.IPNet); ok && n.IP.To4() != nil && !n.IP.IsLoopback() {
+			return n.IP.String()
+		}
+	}
+	return ""
 }

@@ -6,17 +6,19 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"regexp"
 	"sort"
 	"strings"
 	"sync"
 )
 
-// upstream is a scripted server: the n-th request gets the n-th answer, and the last answer repeats.
+// upstream is a scripted server: the n-th request (of TCP: connection) gets the n-th answer, and the last answer repeats.
 type upstream struct {
 	name    string
 	port    int
-	echo    bool
+	tcp     bool
 	answers []string
+	gate    chan struct{} // lets a script go on
 	l       net.Listener
 	running sync.WaitGroup
 	ended   chan struct{}
@@ -24,16 +26,23 @@ type upstream struct {
 	mu    sync.Mutex
 	n     int
 	seen  []string
+	bytes []byte // what scripts read
 	conns map[net.Conn]bool
 }
 
-func newUpstream(name, script string, echo bool) (*upstream, error) {
+func newUpstream(name, script string, tcp bool) (*upstream, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	u := &upstream{name: name, port: l.Addr().(*net.TCPAddr).Port, echo: echo, l: l, conns: map[net.Conn]bool{}, ended: make(chan struct{})}
-	for a := range strings.SplitSeq(script, "\n---\n") {
+	u := &upstream{name: name, port: l.Addr().(*net.TCPAddr).Port, tcp: tcp, l: l, gate: make(chan struct{}),
+		conns: map[net.Conn]bool{}, ended: make(chan struct{})}
+	if script == "" && tcp {
+		script = "script\necho"
+	} else if script == "" {
+		script = "HTTP/1.1 200 OK\n\n" + name
+	}
+	for _, a := range strings.Split(script, "\n---\n") {
 		u.answers = append(u.answers, strings.TrimSuffix(a, "\n"))
 	}
 	u.running.Go(u.accept) // ends with close
@@ -75,45 +84,66 @@ func (u *upstream) accept() {
 }
 
 func (u *upstream) serve(c net.Conn) {
-	if u.echo {
-		_, _ = io.Copy(c, c)
-		return
-	}
-	for r := bufio.NewReader(c); ; {
+	r := bufio.NewReader(c)
+	for {
+		if u.tcp {
+			u.play(c, r, strings.Split(u.next(), "\n"))
+			return
+		}
 		q, err := http.ReadRequest(r)
 		if err != nil {
 			return
 		}
-		body, err := io.ReadAll(q.Body)
-		answer := u.next(q, body, err)
-		switch answer {
-		case "close":
-			return
-		case "reset":
-			_ = c.(*net.TCPConn).SetLinger(0)
-			return
-		case "hold":
-			<-u.ended
+		answer := u.next()
+		early := strings.HasPrefix(answer, "early\n") // answers before it reads the body
+		if !early {
+			u.seeRequest(q)
+		}
+		if !u.answer(c, r, strings.TrimPrefix(answer, "early\n")) {
 			return
 		}
-		if _, err := io.WriteString(c, wire(answer)); err != nil || strings.Contains(strings.ToLower(answer), "connection: close") {
-			return
+		if early {
+			u.seeRequest(q)
 		}
 	}
+}
+
+// answer sends an answer and says whether the connection goes on.
+func (u *upstream) answer(c net.Conn, r *bufio.Reader, answer string) bool {
+	switch first, rest, _ := strings.Cut(answer, "\n"); first {
+	case "close", "reset", "hold":
+		return u.step(c, r, first, "")
+	case "script":
+		return u.play(c, r, strings.Split(rest, "\n"))
+	}
+	_, err := io.WriteString(c, wire(answer))
+	return err == nil && !strings.Contains(strings.ToLower(answer), "connection: close")
 }
 
 // wire turns a message written with line feeds into one with CRLF in its head, and says how long the body is unless it says so.
 func wire(message string) string {
 	head, body, _ := strings.Cut(message, "\n\n")
 	lower := strings.ToLower(head)
-	if !strings.Contains(lower, "content-length:") && !strings.Contains(lower, "transfer-encoding:") && !strings.HasPrefix(head, "GET") {
+	if !strings.Contains(lower, "content-length:") && !strings.Contains(lower, "transfer-encoding:") && (body != "" || !bodiless.MatchString(head)) {
 		head += fmt.Sprintf("\ncontent-length: %d", len(body))
 	}
 	return strings.ReplaceAll(head, "\n", "\r\n") + "\r\n\r\n" + strings.ReplaceAll(body, "\\r\\n", "\r\n")
 }
 
-// next notes a request and returns its answer.
-func (u *upstream) next(q *http.Request, body []byte, err error) string {
+// bodiless matches the first lines of messages that need not say that they have no body.
+var bodiless = regexp.MustCompile(`^(GET|HEAD|DELETE|OPTIONS|CONNECT|TRACE) |^HTTP/1\.\d (1\d\d|204|304)`)
+
+// next returns the answer to the next request, or connection.
+func (u *upstream) next() string {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.n++
+	return u.answers[min(u.n, len(u.answers))-1]
+}
+
+// seeRequest reads the rest of a request and notes it.
+func (u *upstream) seeRequest(q *http.Request) {
+	body, err := io.ReadAll(q.Body)
 	var b strings.Builder
 	_, _ = fmt.Fprintf(&b, "%s %s %s\nhost: %s\n", q.Method, q.RequestURI, q.Proto, q.Host)
 	var names []string
@@ -136,22 +166,26 @@ func (u *upstream) next(q *http.Request, body []byte, err error) string {
 		}
 		b.WriteByte('\n')
 	}
+	for name, v := range q.Trailer {
+		_, _ = fmt.Fprintf(&b, "trailer %s: %s\n", strings.ToLower(name), strings.Join(v, ", "))
+	}
+	u.note(b.String())
+}
+
+func (u *upstream) note(text string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.seen = append(u.seen, b.String())
-	answer := u.answers[min(u.n, len(u.answers)-1)]
-	u.n++
-	return answer
+	u.seen = append(u.seen, text)
 }
 
 func (u *upstream) saw() string {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return strings.Join(u.seen, "---\n")
+	return strings.Join(u.seen, "---\n") + lines(string(u.bytes))
 }
 
 func (u *upstream) forget() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.seen = nil
+	u.seen, u.bytes = nil, nil
 }
