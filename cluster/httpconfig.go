@@ -38,7 +38,7 @@ func (o *config) parseHTTP(c *clusterv3.Cluster) error {
 	o.http = httpOptions{idle: time.Hour, maxRequests: c.GetMaxRequestsPerConnection().GetValue(), http1: http1.UpstreamDefaults()}
 	o.tcpIdle = 10 * time.Minute
 	common, one := c.GetCommonHttpProtocolOptions(), c.GetHttpProtocolOptions()
-	o.http.autoSNI(c.GetUpstreamHttpProtocolOptions()) //nolint:staticcheck // deprecated, and honoured
+	o.http.autoSNI(c.GetUpstreamHttpProtocolOptions())
 	at := ""
 	for name, a := range c.GetTypedExtensionProtocolOptions() {
 		path := fmt.Sprintf("typed_extension_protocol_options[%s]", name)

@@ -64,6 +64,8 @@ func (m *Manager) transport(name string, scope stats.Scope, t *corev3.TransportS
 	if t == nil || t.GetTypedConfig() == nil && (t.GetName() == "raw_buffer" || t.GetName() == "envoy.transport_sockets.raw_buffer") {
 		return rawBuffer{}, nil
 	}
-	return m.env.Extensions.TransportSockets.Build(t.GetTypedConfig(), TransportEnv{Env: &m.env, Scope: scope, Cluster: name, Name: t.GetName(),
-		Inner: func(t *corev3.TransportSocket) (TransportSocket, error) { return m.transport(name, scope, t) }})
+	return m.env.Extensions.TransportSockets.Build(t.GetTypedConfig(), TransportEnv{
+		Env: &m.env, Scope: scope, Cluster: name, Name: t.GetName(),
+		Inner: func(t *corev3.TransportSocket) (TransportSocket, error) { return m.transport(name, scope, t) },
+	})
 }

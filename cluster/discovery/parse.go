@@ -68,8 +68,10 @@ func namedEndpoints(p *endpointv3.ClusterLoadAssignment, names bool) (map[string
 
 func group(l *endpointv3.LocalityLbEndpoints, named map[string]Endpoint, names bool) (Group, error) {
 	loc := l.GetLocality()
-	g := Group{Locality: Locality{loc.GetRegion(), loc.GetZone(), loc.GetSubZone()}, Priority: l.GetPriority(), Weight: l.GetLoadBalancingWeight().GetValue(),
-		Metadata: Metadata(l.GetMetadata())}
+	g := Group{
+		Locality: Locality{loc.GetRegion(), loc.GetZone(), loc.GetSubZone()}, Priority: l.GetPriority(), Weight: l.GetLoadBalancingWeight().GetValue(),
+		Metadata: Metadata(l.GetMetadata()),
+	}
 	list := l.GetLbEndpoints()
 	switch c := l.GetLbConfig().(type) {
 	case *endpointv3.LocalityLbEndpoints_LoadBalancerEndpoints:

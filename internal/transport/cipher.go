@@ -2,6 +2,7 @@ package transport
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -75,9 +76,11 @@ func versionName(v uint16) string {
 }
 
 func groups() map[string]tls.CurveID {
-	return map[string]tls.CurveID{"X25519": tls.X25519, "P-256": tls.CurveP256, "P-384": tls.CurveP384, "P-521": tls.CurveP521,
+	return map[string]tls.CurveID{
+		"X25519": tls.X25519, "P-256": tls.CurveP256, "P-384": tls.CurveP384, "P-521": tls.CurveP521,
 		"prime256v1": tls.CurveP256, "secp384r1": tls.CurveP384, "secp521r1": tls.CurveP521, "X25519MLKEM768": tls.X25519MLKEM768,
-		"P256": tls.CurveP256, "P384": tls.CurveP384, "P521": tls.CurveP521, "x25519": tls.X25519}
+		"P256": tls.CurveP256, "P384": tls.CurveP384, "P521": tls.CurveP521, "x25519": tls.X25519,
+	}
 }
 
 func groupName(id tls.CurveID) string {
@@ -113,9 +116,9 @@ func parseParams(p *tlsv3.TlsParameters, base params) (params, error) {
 	case base.min > base.max:
 		return base, fmt.Errorf("tls_minimum_protocol_version: %s is more than the maximum, %s", versionName(base.min), versionName(base.max))
 	case len(p.GetSignatureAlgorithms()) > 0:
-		return base, fmt.Errorf("signature_algorithms: crypto/tls chooses them itself")
+		return base, errors.New("signature_algorithms: crypto/tls chooses them itself")
 	case len(p.GetCompliancePolicies()) > 0:
-		return base, fmt.Errorf("compliance_policies: not supported by this build; set versions, cipher_suites and ecdh_curves")
+		return base, errors.New("compliance_policies: not supported by this build; set versions, cipher_suites and ecdh_curves")
 	}
 	if l := p.GetCipherSuites(); len(l) > 0 {
 		s, err := parseSuites(l)

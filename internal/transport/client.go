@@ -15,6 +15,7 @@ import (
 // Client is the upstream side of envoy.transport_sockets.tls. One value serves all workers; its secrets change below it.
 type Client struct {
 	context
+
 	// set at construction
 	sni      string
 	hostSNI  bool // auto_host_sni

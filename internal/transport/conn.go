@@ -55,7 +55,7 @@ func (c *conn) input(p []byte) (int, error) {
 		c.drained = false
 		return n, nil // an error beside it, such as the end, comes again
 	}
-	if c.drained = err == errAgain; c.drained { //nolint:errorlint // crypto/tls returns it as it is
+	if c.drained = err == errAgain; c.drained {
 		err = fiber.ErrWouldWait
 	}
 	return 0, err
@@ -78,7 +78,7 @@ func (c *conn) TryRead(p []byte) (int, error) {
 func (c *conn) Read(p []byte) (int, error) {
 	for {
 		n, err := c.TryRead(p)
-		if err != fiber.ErrWouldWait { //nolint:errorlint // never wrapped
+		if err != fiber.ErrWouldWait {
 			return n, err
 		}
 		if err := c.wire.raw.WaitReadable(); err != nil {
@@ -168,7 +168,7 @@ func (c *conn) fill() bool {
 	}
 	n, err := c.input(c.peek[c.n:])
 	c.n += n
-	if err != fiber.ErrWouldWait { //nolint:errorlint // never wrapped
+	if err != fiber.ErrWouldWait {
 		c.err = err
 	}
 	if c.n == c.r {
@@ -197,18 +197,18 @@ func (c *conn) room() bool {
 	return true
 }
 
-func (c *conn) Peek(min int) ([]byte, error) {
+func (c *conn) Peek(least int) ([]byte, error) {
 	for {
 		switch {
 		case c.closed:
 			return nil, fiber.ErrClosed
 		case (!c.drained || c.wire.raw.Readable()) && c.fill():
 			continue
-		case c.n-c.r >= min:
+		case c.n-c.r >= least:
 			return c.peek[c.r:c.n], nil
 		case c.err != nil:
 			return c.peek[c.r:c.n], c.err
-		case min > fiber.MaxPeek:
+		case least > fiber.MaxPeek:
 			return c.peek[c.r:c.n], fiber.ErrPeekTooLong
 		}
 		if err := c.wire.raw.WaitReadable(); err != nil {

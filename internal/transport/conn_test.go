@@ -16,7 +16,7 @@ import (
 // pair joins two TLS connections over a pipe, or over sockets.
 func pair(t *testing.T, w *fiber.Worker, version uint16, pipe bool) (client, server *conn) {
 	t.Helper()
-	a, b := fiber.Conn(nil), fiber.Conn(nil)
+	var a, b fiber.Conn
 	if pipe {
 		a, b = fiber.Pipe(w)
 	} else {

@@ -87,12 +87,12 @@ func refuseCommon(p *tlsv3.CommonTlsContext) error {
 		field, why string
 	}{
 		{p.GetTlsCertificateProviderInstance() != nil, "tls_certificate_provider_instance", plugin},
-		{p.GetTlsCertificateCertificateProvider() != nil, "tls_certificate_certificate_provider", plugin},                                                                                   //nolint:staticcheck // refused
-		{p.GetTlsCertificateCertificateProviderInstance() != nil, "tls_certificate_certificate_provider_instance", plugin},                                                                  //nolint:staticcheck // refused
-		{p.GetValidationContextCertificateProvider() != nil, "validation_context_certificate_provider", plugin},                                                                             //nolint:staticcheck // refused
-		{p.GetValidationContextCertificateProviderInstance() != nil, "validation_context_certificate_provider_instance", plugin},                                                            //nolint:staticcheck // refused
-		{p.GetCombinedValidationContext().GetValidationContextCertificateProvider() != nil, "combined_validation_context.validation_context_certificate_provider", plugin},                  //nolint:staticcheck // refused
-		{p.GetCombinedValidationContext().GetValidationContextCertificateProviderInstance() != nil, "combined_validation_context.validation_context_certificate_provider_instance", plugin}, //nolint:staticcheck // refused
+		{p.GetTlsCertificateCertificateProvider() != nil, "tls_certificate_certificate_provider", plugin},
+		{p.GetTlsCertificateCertificateProviderInstance() != nil, "tls_certificate_certificate_provider_instance", plugin},
+		{p.GetValidationContextCertificateProvider() != nil, "validation_context_certificate_provider", plugin},
+		{p.GetValidationContextCertificateProviderInstance() != nil, "validation_context_certificate_provider_instance", plugin},
+		{p.GetCombinedValidationContext().GetValidationContextCertificateProvider() != nil, "combined_validation_context.validation_context_certificate_provider", plugin},
+		{p.GetCombinedValidationContext().GetValidationContextCertificateProviderInstance() != nil, "combined_validation_context.validation_context_certificate_provider_instance", plugin},
 		{p.GetCustomTlsCertificateSelector() != nil, "custom_tls_certificate_selector", "didn't find a registered implementation for '" + p.GetCustomTlsCertificateSelector().GetName() + "'"},
 		{p.GetCustomHandshaker() != nil, "custom_handshaker", "didn't find a registered implementation for '" + p.GetCustomHandshaker().GetName() + "'"},
 	} {
@@ -294,6 +294,7 @@ func (k *keyLog) wants(w *wire) bool {
 // keyLines writes to the key log on the worker of a connection.
 type keyLines struct {
 	*logfile.File
+
 	worker int
 }
 

@@ -28,7 +28,8 @@ const (
 
 // alerts are the names of the alerts of TLS (RFC 8446 section 6) as BoringSSL has them.
 var alerts = func() map[uint64]string {
-	m := map[uint64]string{10: "SSLV3_ALERT_UNEXPECTED_MESSAGE", 20: "SSLV3_ALERT_BAD_RECORD_MAC", 21: "TLSV1_ALERT_DECRYPTION_FAILED",
+	m := map[uint64]string{
+		10: "SSLV3_ALERT_UNEXPECTED_MESSAGE", 20: "SSLV3_ALERT_BAD_RECORD_MAC", 21: "TLSV1_ALERT_DECRYPTION_FAILED",
 		22: "TLSV1_ALERT_RECORD_OVERFLOW", 30: "SSLV3_ALERT_DECOMPRESSION_FAILURE", 40: "SSLV3_ALERT_HANDSHAKE_FAILURE", 41: "SSLV3_ALERT_NO_CERTIFICATE",
 		42: "SSLV3_ALERT_BAD_CERTIFICATE", 43: "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE", 44: "SSLV3_ALERT_CERTIFICATE_REVOKED",
 		45: "SSLV3_ALERT_CERTIFICATE_EXPIRED", 46: "SSLV3_ALERT_CERTIFICATE_UNKNOWN", 47: "SSLV3_ALERT_ILLEGAL_PARAMETER", 48: "TLSV1_ALERT_UNKNOWN_CA",
@@ -37,7 +38,8 @@ var alerts = func() map[uint64]string {
 		90: "TLSV1_ALERT_USER_CANCELLED", 100: "TLSV1_ALERT_NO_RENEGOTIATION", 110: "TLSV1_ALERT_UNSUPPORTED_EXTENSION",
 		111: "TLSV1_ALERT_CERTIFICATE_UNOBTAINABLE", 112: "TLSV1_ALERT_UNRECOGNIZED_NAME", 113: "TLSV1_ALERT_BAD_CERTIFICATE_STATUS_RESPONSE",
 		114: "TLSV1_ALERT_BAD_CERTIFICATE_HASH_VALUE", 115: "TLSV1_ALERT_UNKNOWN_PSK_IDENTITY", 116: "TLSV1_ALERT_CERTIFICATE_REQUIRED",
-		120: "TLSV1_ALERT_NO_APPLICATION_PROTOCOL", 121: "TLSV1_ALERT_ECH_REQUIRED"}
+		120: "TLSV1_ALERT_NO_APPLICATION_PROTOCOL", 121: "TLSV1_ALERT_ECH_REQUIRED",
+	}
 	return m
 }()
 
@@ -83,8 +85,8 @@ func words(err error) (text string, counts bool) {
 			return wrap(l.code), l.code != codeNoCertificate
 		}
 	}
-	if strings.HasPrefix(err.Error(), "tls: ") {
-		return wrap("268435456:SSL routines:crypto_tls:" + strings.TrimPrefix(err.Error(), "tls: ")), true
+	if after, ok := strings.CutPrefix(err.Error(), "tls: "); ok {
+		return wrap("268435456:SSL routines:crypto_tls:" + after), true
 	}
 	return err.Error(), false // a limit, or the end of the process
 }

@@ -31,8 +31,10 @@ var _ stream.TLSInfo = (*Info)(nil)
 type names struct{ uris, dns []string }
 
 func newInfo(s *tls.ConnectionState, local *identity, v *verdict) *Info {
-	i := &Info{version: s.Version, cipher: s.CipherSuite, group: s.CurveID, serverName: s.ServerName, alpn: s.NegotiatedProtocol,
-		chain: s.PeerCertificates, local: local}
+	i := &Info{
+		version: s.Version, cipher: s.CipherSuite, group: s.CurveID, serverName: s.ServerName, alpn: s.NegotiatedProtocol,
+		chain: s.PeerCertificates, local: local,
+	}
 	if v != nil && i.chain == nil {
 		i.chain = v.shown
 	}

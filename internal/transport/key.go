@@ -39,9 +39,9 @@ func parseKey(text, password []byte) (crypto.Signer, error) {
 // keyOf reads a PEM block; nil if it is something else.
 func keyOf(b *pem.Block, password []byte) (crypto.Signer, error) {
 	der := b.Bytes
-	if x509.IsEncryptedPEMBlock(b) { //nolint:staticcheck // weak, and in use
+	if x509.IsEncryptedPEMBlock(b) {
 		var err error
-		if der, err = x509.DecryptPEMBlock(b, password); err != nil { //nolint:staticcheck // see above
+		if der, err = x509.DecryptPEMBlock(b, password); err != nil {
 			return nil, err
 		}
 	}
@@ -107,9 +107,9 @@ func decrypt(der, password []byte) ([]byte, error) {
 		return nil, errScheme
 	}
 	c := e.Algorithm.Params.Cipher
-	size, make := blockCipher(c.ID)
+	size, build := blockCipher(c.ID)
 	prf := digest(e.Algorithm.Params.KDF.Params.PRF.Algorithm)
-	if make == nil || prf == nil || e.Algorithm.Params.KDF.Params.Iterations < 1 || e.Algorithm.Params.KDF.Params.Iterations > 10_000_000 {
+	if build == nil || prf == nil || e.Algorithm.Params.KDF.Params.Iterations < 1 || e.Algorithm.Params.KDF.Params.Iterations > 10_000_000 {
 		return nil, errScheme
 	}
 	kdf := e.Algorithm.Params.KDF.Params
@@ -117,7 +117,7 @@ func decrypt(der, password []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	block, err := make(key)
+	block, err := build(key)
 	if err != nil {
 		return nil, err
 	}

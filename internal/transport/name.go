@@ -4,13 +4,13 @@ import (
 	"crypto/sha1" //nolint:gosec // a fingerprint that operators ask for by name
 	"crypto/sha256"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/hex"
 	"encoding/pem"
 	"math/big"
 	"net"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -19,8 +19,10 @@ import (
 // attributes are the short names of attribute types, as OpenSSL has them.
 var attributes = func() map[string]string {
 	m := map[string]string{"0.9.2342.19200300.100.1.1": "UID", "0.9.2342.19200300.100.1.25": "DC", "1.2.840.113549.1.9.1": "emailAddress"}
-	for i, n := range []string{3: "CN", 4: "SN", 5: "serialNumber", 6: "C", 7: "L", 8: "ST", 9: "street", 10: "O", 11: "OU", 12: "title", 13: "description",
-		15: "businessCategory", 17: "postalCode", 41: "name", 42: "GN", 43: "initials", 44: "generationQualifier", 46: "dnQualifier", 65: "pseudonym"} {
+	for i, n := range []string{
+		3: "CN", 4: "SN", 5: "serialNumber", 6: "C", 7: "L", 8: "ST", 9: "street", 10: "O", 11: "OU", 12: "title", 13: "description",
+		15: "businessCategory", 17: "postalCode", 41: "name", 42: "GN", 43: "initials", 44: "generationQualifier", 46: "dnQualifier", 65: "pseudonym",
+	} {
 		if n != "" {
 			m["2.5.4."+strconv.Itoa(i)] = n
 		}
@@ -35,11 +37,11 @@ func distinguishedName(raw []byte) string {
 		return ""
 	}
 	var b strings.Builder
-	for i := len(parts) - 1; i >= 0; i-- {
+	for _, part := range slices.Backward(parts) {
 		if b.Len() > 0 {
 			b.WriteByte(',')
 		}
-		relativeName(&b, parts[i].FullBytes)
+		relativeName(&b, part.FullBytes)
 	}
 	return b.String()
 }
@@ -225,6 +227,3 @@ func fingerprint1(c *x509.Certificate) string {
 func urlPEM(c *x509.Certificate) string {
 	return strings.ReplaceAll(url.QueryEscape(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}))), "+", "%20")
 }
-
-// commonName is the first CN of the subject.
-func commonName(n pkix.Name) string { return n.CommonName }

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -36,8 +37,10 @@ type subscriptionKey struct{ path, name, kind string }
 
 // NewSecrets makes a store without secrets. post runs a function on the control loop.
 func NewSecrets(post func(func()) bool, log *zap.Logger, scope stats.Scope) *Secrets {
-	return &Secrets{post: post, log: log, scope: scope, watch: watch.New(), static: map[string]*tlsv3.Secret{},
-		dynamic: map[subscriptionKey]*subscription{}, contexts: map[*context]struct{}{}}
+	return &Secrets{
+		post: post, log: log, scope: scope, watch: watch.New(), static: map[string]*tlsv3.Secret{},
+		dynamic: map[subscriptionKey]*subscription{}, contexts: map[*context]struct{}{},
+	}
 }
 
 // Add takes the secrets of the bootstrap in. Its errors begin with the index.
@@ -160,14 +163,14 @@ func (s *Secrets) find(p *tlsv3.SdsSecretConfig, kind string, c *context) (*subs
 		return &subscription{secret: secret, key: subscriptionKey{name: p.GetName()}}, nil
 	}
 	source := p.GetSdsConfig().GetPathConfigSource()
-	if path := p.GetSdsConfig().GetPath(); path != "" { //nolint:staticcheck // deprecated, and honoured
+	if path := p.GetSdsConfig().GetPath(); path != "" {
 		source = &corev3.PathConfigSource{Path: path}
 	}
 	if source == nil {
-		return nil, fmt.Errorf("sds_config: secrets come from path_config_source only; a control plane is not supported yet")
+		return nil, errors.New("sds_config: secrets come from path_config_source only; a control plane is not supported yet")
 	}
 	if source.GetPollInterval() != nil {
-		return nil, fmt.Errorf("sds_config.path_config_source.poll_interval: is not supported: files are watched")
+		return nil, errors.New("sds_config.path_config_source.poll_interval: is not supported: files are watched")
 	}
 	key := subscriptionKey{source.GetPath(), p.GetName(), kind}
 	d := s.dynamic[key]

@@ -19,6 +19,7 @@ import (
 // Server is the downstream side of envoy.transport_sockets.tls. One value serves all workers; its secrets change below it.
 type Server struct {
 	context
+
 	// set at construction
 	require    bool
 	noTickets  bool
@@ -49,9 +50,11 @@ type serverCert struct {
 
 // NewServer builds a downstream context. Errors begin with the field. Close ends it.
 func NewServer(p *tlsv3.DownstreamTlsContext, env Env) (*Server, error) {
-	s := &Server{require: p.GetRequireClientCertificate().GetValue(), policy: p.GetOcspStaplePolicy(),
+	s := &Server{
+		require: p.GetRequireClientCertificate().GetValue(), policy: p.GetOcspStaplePolicy(),
 		noTickets: p.GetDisableStatelessSessionResumption(), timeout: p.GetSessionTimeout().AsDuration().Truncate(time.Second),
-		fullScan: p.GetFullScanCertsOnSniMismatch().GetValue()}
+		fullScan: p.GetFullScanCertsOnSniMismatch().GetValue(),
+	}
 	s.apply = s.install
 	if err := s.build(p, env); err != nil {
 		env.Secrets.release(&s.context)
@@ -96,7 +99,7 @@ func (s *Server) install(m *secretsNow) error {
 	st := &serverState{validator: m.validator, exact: map[string][]*serverCert{}, wild: map[string][]*serverCert{}}
 	st.base = &tls.Config{SessionTicketsDisabled: s.noTickets, GetConfigForClient: func(h *tls.ClientHelloInfo) (*tls.Config, error) { return s.configFor(st, h) }}
 	s.params.apply(st.base)
-	if keys := append(m.tickets, s.staticKeys...); len(keys) > 0 {
+	if keys := slices.Concat(m.tickets, s.staticKeys); len(keys) > 0 {
 		st.base.SetSessionTicketKeys(keys)
 	}
 	for i, id := range m.ids {

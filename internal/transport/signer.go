@@ -19,6 +19,7 @@ func (i *identity) awaited(w *fiber.Worker) *tls.Certificate {
 
 type awaitedKey struct {
 	crypto.Signer
+
 	w *fiber.Worker
 }
 

@@ -35,6 +35,7 @@ type factoryStats struct {
 // counts are all statistics of a context.
 type counts struct {
 	*sslStats
+
 	factory *factoryStats
 	scope   stats.Scope // ssl.
 	detail  sync.Map    // what was agreed on -> *stats.Counter: one look-up per handshake, which takes hundreds of microseconds

@@ -60,7 +60,6 @@ type validator struct {
 // sanMatcher is a SubjectAltNameMatcher.
 type sanMatcher struct {
 	kind  sanKind
-	any   bool // of any kind (match_subject_alt_names)
 	oid   string
 	exact string // of a DNS name, which may meet a wildcard
 	match match.String
@@ -73,9 +72,11 @@ func newValidator(p *tlsv3.CertificateValidationContext) (*validator, error) {
 	if p == nil {
 		return nil, nil
 	}
-	v := &validator{depth: defaultDepth, allowExpired: p.GetAllowExpiredCertificate(), leafOnly: p.GetOnlyVerifyLeafCertCrl(),
+	v := &validator{
+		depth: defaultDepth, allowExpired: p.GetAllowExpiredCertificate(), leafOnly: p.GetOnlyVerifyLeafCertCrl(),
 		untrusted: p.GetTrustChainVerification() == tlsv3.CertificateValidationContext_ACCEPT_UNTRUSTED, hideCAs: p.GetSuppressClientCaList(),
-		path: whence(p.GetTrustedCa())}
+		path: whence(p.GetTrustedCa()),
+	}
 	if d := p.GetMaxVerifyDepth(); d != nil {
 		v.depth = int(d.GetValue())
 	}
@@ -181,9 +182,11 @@ func (v *validator) parsePins(p *tlsv3.CertificateValidationContext) error {
 
 func matchSANs(p *tlsv3.CertificateValidationContext) []*tlsv3.SubjectAltNameMatcher {
 	var l []*tlsv3.SubjectAltNameMatcher
-	for _, m := range p.GetMatchSubjectAltNames() { //nolint:staticcheck // deprecated, and honoured
-		for _, k := range []tlsv3.SubjectAltNameMatcher_SanType{tlsv3.SubjectAltNameMatcher_DNS, tlsv3.SubjectAltNameMatcher_URI,
-			tlsv3.SubjectAltNameMatcher_EMAIL, tlsv3.SubjectAltNameMatcher_IP_ADDRESS} {
+	for _, m := range p.GetMatchSubjectAltNames() {
+		for _, k := range []tlsv3.SubjectAltNameMatcher_SanType{
+			tlsv3.SubjectAltNameMatcher_DNS, tlsv3.SubjectAltNameMatcher_URI,
+			tlsv3.SubjectAltNameMatcher_EMAIL, tlsv3.SubjectAltNameMatcher_IP_ADDRESS,
+		} {
 			l = append(l, &tlsv3.SubjectAltNameMatcher{SanType: k, Matcher: m})
 		}
 	}
@@ -195,8 +198,10 @@ func (v *validator) parseSANs(p *tlsv3.CertificateValidationContext) error {
 	if len(list) == 0 {
 		field, list = "match_subject_alt_names", matchSANs(p)
 	}
-	kinds := map[tlsv3.SubjectAltNameMatcher_SanType]sanKind{tlsv3.SubjectAltNameMatcher_EMAIL: emailName, tlsv3.SubjectAltNameMatcher_DNS: dnsName,
-		tlsv3.SubjectAltNameMatcher_URI: uriName, tlsv3.SubjectAltNameMatcher_IP_ADDRESS: ipName, tlsv3.SubjectAltNameMatcher_OTHER_NAME: otherName}
+	kinds := map[tlsv3.SubjectAltNameMatcher_SanType]sanKind{
+		tlsv3.SubjectAltNameMatcher_EMAIL: emailName, tlsv3.SubjectAltNameMatcher_DNS: dnsName,
+		tlsv3.SubjectAltNameMatcher_URI: uriName, tlsv3.SubjectAltNameMatcher_IP_ADDRESS: ipName, tlsv3.SubjectAltNameMatcher_OTHER_NAME: otherName,
+	}
 	for i, m := range list {
 		compiled, err := match.CompileString(m.GetMatcher())
 		if err != nil {
@@ -287,10 +292,8 @@ func allTexts(l []san) []string {
 
 func (v *validator) matchesAny(l []san) bool {
 	for i := range v.sans {
-		for _, s := range l {
-			if v.sans[i].matches(s) {
-				return true
-			}
+		if slices.ContainsFunc(l, v.sans[i].matches) {
+			return true
 		}
 	}
 	return false

@@ -40,7 +40,7 @@ func (c *wire) Read(p []byte) (int, error) {
 		return c.raw.Read(p)
 	}
 	n, err := c.raw.TryRead(p)
-	if err == fiber.ErrWouldWait { //nolint:errorlint // never wrapped, and once per read
+	if err == fiber.ErrWouldWait {
 		err = errAgain
 	}
 	return n, err
@@ -95,8 +95,9 @@ func (c *wire) flush() error {
 	c.flushing = true
 	var err error
 	for len(c.out) > 0 && err == nil {
-		b, n := c.out, 0
+		b := c.out
 		c.out = nil
+		var n int
 		n, err = c.raw.Write(b)
 		c.took(b, n)
 	}
@@ -132,7 +133,7 @@ func (c *wire) reply() error {
 	c.out = nil
 	n, err := c.raw.TryWrite(b)
 	c.took(b, n)
-	if err == fiber.ErrWouldWait { //nolint:errorlint // never wrapped
+	if err == fiber.ErrWouldWait {
 		err = nil
 	}
 	if len(c.out) > maxReplies {

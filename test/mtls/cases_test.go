@@ -84,8 +84,10 @@ const (
 func (m *matrix) downstreams() []downstream {
 	t := m.t
 	ca, other := pkitest.Authority(t, "ca"), pkitest.Authority(t, "other")
-	named := pkitest.Leaf{Name: "client", URIS: []string{"spiffe://mesh.test/client"}, DNS: []string{"client.test", "*.wild.test"}, IPS: []string{"10.1.2.3", "fd00::1"},
-		Emails: []string{"a@client.test"}, Usages: []x509.ExtKeyUsage{clientAuth}}
+	named := pkitest.Leaf{
+		Name: "client", URIS: []string{"spiffe://mesh.test/client"}, DNS: []string{"client.test", "*.wild.test"}, IPS: []string{"10.1.2.3", "fd00::1"},
+		Emails: []string{"a@client.test"}, Usages: []x509.ExtKeyUsage{clientAuth},
+	}
 	good, stranger, self := ca.Issue(t, named), other.Issue(t, named), pkitest.Sign(t, nil, named)
 	expired := ca.Issue(t, pkitest.Leaf{Name: "expired", From: -2 * time.Hour, Until: -time.Hour})
 	early := ca.Issue(t, pkitest.Leaf{Name: "early", From: time.Hour, Until: 2 * time.Hour})

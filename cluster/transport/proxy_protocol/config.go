@@ -1,6 +1,7 @@
 package proxyprotocol
 
 import (
+	"errors"
 	"fmt"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -18,7 +19,7 @@ type config struct {
 func parse(p *ppv3.ProxyProtocolUpstreamTransport) (*config, error) {
 	c := &config{version: 1}
 	if p.GetAllowUnspecifiedAddress() {
-		return nil, fmt.Errorf("allow_unspecified_address: not implemented, in Envoy neither")
+		return nil, errors.New("allow_unspecified_address: not implemented, in Envoy neither")
 	}
 	h := p.GetConfig()
 	if h.GetVersion() == corev3.ProxyProtocolConfig_V2 {

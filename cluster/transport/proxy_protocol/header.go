@@ -35,7 +35,8 @@ func header2(from, to netip.AddrPort, tlvs string) []byte {
 		return local2()
 	}
 	a, b := from.Addr().Unmap(), to.Addr().Unmap()
-	family, addresses := byte(0x11), []byte(nil)
+	var addresses []byte
+	family := byte(0x11)
 	if a.Is4() && b.Is4() {
 		addresses = append(a.AsSlice(), b.AsSlice()...)
 	} else {

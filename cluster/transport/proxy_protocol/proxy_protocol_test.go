@@ -18,7 +18,8 @@ import (
 type plain struct{ closed bool }
 
 func (*plain) Client(_ *fiber.Worker, c fiber.Conn, _ *pool.Info) (fiber.Conn, error) { return c, nil }
-func (p *plain) Close()                                                               { p.closed = true }
+
+func (p *plain) Close() { p.closed = true }
 
 func address(t *testing.T, s string) stream.Address {
 	t.Helper()
@@ -51,12 +52,18 @@ func TestHeaders(t *testing.T) {
 		{"1, told", &corev3.ProxyProtocolConfig{}, told, "PROXY TCP4 9.9.9.9 8.8.8.8 9 8\r\n"},
 		{"2", &corev3.ProxyProtocolConfig{Version: corev3.ProxyProtocolConfig_V2}, client, signature + four + "\x00\x0c\x01\x02\x03\x04\x06\x07\x08\x09\x00\x05\x00\x0a"},
 		{"2, own account", &corev3.ProxyProtocolConfig{Version: corev3.ProxyProtocolConfig_V2}, nil, signature + "\x20\x00\x00\x00"},
-		{"2, mixed", &corev3.ProxyProtocolConfig{Version: corev3.ProxyProtocolConfig_V2}, six,
-			signature + v6 + "\x00\x24" + strings.Repeat("\x00", 15) + "\x01" + strings.Repeat("\x00", 10) + "\xff\xff\x06\x07\x08\x09" + "\x00\x05\x00\x0a"},
-		{"2, TLVs", &corev3.ProxyProtocolConfig{Version: corev3.ProxyProtocolConfig_V2, PassThroughTlvs: all, AddedTlvs: added}, told,
-			signature + four + "\x00\x1a\x09\x09\x09\x09\x08\x08\x08\x08\x00\x09\x00\x08" + "\xe1\x00\x03own" + "\x02\x00\x01a" + "\x03\x00\x01c"},
-		{"2, some TLVs", &corev3.ProxyProtocolConfig{Version: corev3.ProxyProtocolConfig_V2, PassThroughTlvs: some}, told,
-			signature + four + "\x00\x10\x09\x09\x09\x09\x08\x08\x08\x08\x00\x09\x00\x08" + "\x02\x00\x01a"},
+		{
+			"2, mixed", &corev3.ProxyProtocolConfig{Version: corev3.ProxyProtocolConfig_V2}, six,
+			signature + v6 + "\x00\x24" + strings.Repeat("\x00", 15) + "\x01" + strings.Repeat("\x00", 10) + "\xff\xff\x06\x07\x08\x09" + "\x00\x05\x00\x0a",
+		},
+		{
+			"2, TLVs", &corev3.ProxyProtocolConfig{Version: corev3.ProxyProtocolConfig_V2, PassThroughTlvs: all, AddedTlvs: added}, told,
+			signature + four + "\x00\x1a\x09\x09\x09\x09\x08\x08\x08\x08\x00\x09\x00\x08" + "\xe1\x00\x03own" + "\x02\x00\x01a" + "\x03\x00\x01c",
+		},
+		{
+			"2, some TLVs", &corev3.ProxyProtocolConfig{Version: corev3.ProxyProtocolConfig_V2, PassThroughTlvs: some}, told,
+			signature + four + "\x00\x10\x09\x09\x09\x09\x08\x08\x08\x08\x00\x09\x00\x08" + "\x02\x00\x01a",
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			fibertest.Each(t, func(t *testing.T, w *fiber.Worker) {

@@ -109,8 +109,7 @@ func (e *exchange) resetFor(err error) {
 	case errors.As(err, &c) && c.Timeout:
 		e.reset(503, "connection timeout", stream.UpstreamConnectionFailure)
 	case errors.As(err, &c):
-		var f *transport.Error
-		if errors.As(c.Err, &f) {
+		if f, ok := errors.AsType[*transport.Error](c.Err); ok {
 			e.s.Info.Upstream.Failure = f.Reason
 		}
 		e.reset(503, "remote connection failure", stream.UpstreamConnectionFailure)

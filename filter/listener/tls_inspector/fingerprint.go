@@ -35,11 +35,12 @@ func (h *hello) fingerprint3() string {
 	for i, p := range h.points {
 		points[i] = uint16(p)
 	}
-	text := strconv.Itoa(int(h.version))
+	var text strings.Builder
+	text.WriteString(strconv.Itoa(int(h.version)))
 	for _, l := range [][]uint16{values(h.ciphers), sensible(h.extensions), values(h.groups), points} {
-		text += "," + join(l, "-", func(v uint16) string { return strconv.Itoa(int(v)) })
+		text.WriteString("," + join(l, "-", func(v uint16) string { return strconv.Itoa(int(v)) }))
 	}
-	sum := md5.Sum([]byte(text)) //nolint:gosec // see above
+	sum := md5.Sum([]byte(text.String())) //nolint:gosec // see above
 	return hex.EncodeToString(sum[:])
 }
 

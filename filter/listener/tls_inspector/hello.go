@@ -3,6 +3,7 @@ package tlsinspector
 import (
 	"encoding/binary"
 	"errors"
+	"slices"
 )
 
 // hello is a ClientHello (RFC 8446 section 4.1.2). What it holds aliases the input.
@@ -152,12 +153,7 @@ func (h *hello) parseExtensions(b []byte) error {
 }
 
 func contains(l []uint16, v uint16) bool {
-	for _, x := range l {
-		if x == v {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(l, v)
 }
 
 func (h *hello) extension(kind uint16, v []byte) (ok bool) {
@@ -193,10 +189,8 @@ func (h *hello) serverName(v []byte) bool {
 	if !ok || len(rest) > 0 || len(name) == 0 || len(name) > 255 {
 		return false
 	}
-	for _, c := range name {
-		if c == 0 {
-			return false
-		}
+	if slices.Contains(name, 0) {
+		return false
 	}
 	h.sni = name
 	return true

@@ -146,8 +146,13 @@ func counted(s *stats.Store) string {
 		name string
 		of   *stats.Counter
 	}{
-		{"client_hello_too_large", &i.TooLarge}, {"tls_found", &i.Found}, {"tls_not_found", &i.NotFound}, {"sni_found", &i.SNIFound},
-		{"sni_not_found", &i.SNINotFound}, {"alpn_found", &i.ALPNFound}, {"alpn_not_found", &i.ALPNNotFound},
+		{"client_hello_too_large", &i.TooLarge},
+		{"tls_found", &i.Found},
+		{"tls_not_found", &i.NotFound},
+		{"sni_found", &i.SNIFound},
+		{"sni_not_found", &i.SNINotFound},
+		{"alpn_found", &i.ALPNFound},
+		{"alpn_not_found", &i.ALPNNotFound},
 	} {
 		if c.of.Value() > 0 {
 			l = append(l, c.name)
@@ -161,8 +166,10 @@ func TestFingerprints(t *testing.T) {
 	h := hello{
 		version: 0x0303, sni: []byte("x"), alpn: []byte("\x02h2\x08http/1.1"), versions: pairs(0x7a7a, 0x0304, 0x0303),
 		ciphers: pairs(0x1a1a, 0x1301, 0x1302, 0x1303, 0xc02b, 0xc02f, 0xc02c, 0xc030, 0xcca9, 0xcca8, 0xc013, 0xc014, 0x009c, 0x009d, 0x002f, 0x0035),
-		extensions: []uint16{0x2a2a, 0x001b, 0x0000, 0x0033, 0x0010, 0x4469, 0x0017, 0x002d, 0x000d, 0x0005, 0x0023, 0x0012, 0x002b, 0xff01, 0x000b,
-			0x000a, 0x0015},
+		extensions: []uint16{
+			0x2a2a, 0x001b, 0x0000, 0x0033, 0x0010, 0x4469, 0x0017, 0x002d, 0x000d, 0x0005, 0x0023, 0x0012, 0x002b, 0xff01, 0x000b,
+			0x000a, 0x0015,
+		},
 		schemes: pairs(0x0403, 0x0804, 0x0401, 0x0503, 0x0805, 0x0501, 0x0806, 0x0601), groups: pairs(0x3a3a, 29, 23, 24), points: []byte{0},
 	}
 	if got := h.fingerprint4(); got != "t13d1516h2_8daaf6152771_e5627efa2ab1" {

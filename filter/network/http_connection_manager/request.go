@@ -329,7 +329,6 @@ func (x *exchange) mendReferer() {
 	}
 }
 
-
 // addressText is an address as headers show it; it lives until the stream ends.
 func (x *exchange) addressText(a netip.Addr) string {
 	return x.Append(func(b []byte, _ *stream.Stream) []byte { return a.AppendTo(b) })

@@ -74,7 +74,8 @@ func TestStatistics(t *testing.T) {
 	for _, c := range []tale{
 		{
 			"a response", "{match: {prefix: /}, route: {cluster: up}, stat_prefix: r}", one("", always(ok)), get("/"), "200 OK",
-			"DownstreamEnd 200 - via_upstream", map[string]uint64{
+			"DownstreamEnd 200 - via_upstream",
+			map[string]uint64{
 				"vhost.v.vcluster.vc.upstream_rq_total": 1, "vhost.v.vcluster.vc.upstream_rq_200": 1, "vhost.v.route.r.upstream_rq_total": 1,
 				"cluster.up.zone.here.there.upstream_rq_200": 1, "cluster.up.zone.here.there.upstream_rq_2xx": 1,
 				"cluster.up.zone.here.there.upstream_rq_completed": 1, "cluster.up.upstream_rq_tx_reset": 0,
@@ -82,20 +83,23 @@ func TestStatistics(t *testing.T) {
 		},
 		{
 			"max_stream_duration of the cluster", "{match: {prefix: /}, route: {cluster: up}}", silent("common_http_protocol_options: {max_stream_duration: 0.05s}, "),
-			get("/"), "upstream max stream duration reached", "DownstreamEnd 504 UMSDR upstream_max_stream_duration_reached", map[string]uint64{
+			get("/"), "upstream max stream duration reached", "DownstreamEnd 504 UMSDR upstream_max_stream_duration_reached",
+			map[string]uint64{
 				"cluster.up.upstream_rq_max_duration_reached": 1, "cluster.up.upstream_rq_completed": 0, "cluster.up.upstream_rq_timeout": 0,
 			},
 		},
 		{
 			"max_stream_duration within the body", "{match: {prefix: /}, route: {cluster: up}}",
 			one("common_http_protocol_options: {max_stream_duration: 0.05s}, ", always("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nok")),
-			get("/"), "200 OK", "DownstreamEnd 200 UMSDR upstream_max_stream_duration_reached", map[string]uint64{
+			get("/"), "200 OK", "DownstreamEnd 200 UMSDR upstream_max_stream_duration_reached",
+			map[string]uint64{
 				"cluster.up.upstream_rq_max_duration_reached": 1, "http.test.downstream_rq_tx_reset": 1, "http.test.downstream_rq_rx_reset": 1,
 			},
 		},
 		{
 			"max_stream_duration is tried again", "{match: {prefix: /}, route: {cluster: up, retry_policy: {retry_on: reset, num_retries: 1, retry_back_off: {base_interval: 0.001s}}}}",
-			silent("common_http_protocol_options: {max_stream_duration: 0.02s}, "), get("/"), "504 Gateway Timeout", "DownstreamEnd 504 ", map[string]uint64{
+			silent("common_http_protocol_options: {max_stream_duration: 0.02s}, "), get("/"), "504 Gateway Timeout", "DownstreamEnd 504 ",
+			map[string]uint64{
 				"cluster.up.upstream_rq_max_duration_reached": 2, "cluster.up.upstream_rq_retry": 1, "vhost.v.vcluster.vc.upstream_rq_total": 2,
 			},
 		},

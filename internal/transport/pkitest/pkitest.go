@@ -14,6 +14,7 @@ import (
 	"math/big"
 	"net"
 	"net/url"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -40,8 +41,8 @@ type Leaf struct {
 	Curve       elliptic.Curve
 }
 
-func newKey(t testing.TB, l *Leaf) crypto.Signer {
-	t.Helper()
+func newKey(tb testing.TB, l *Leaf) crypto.Signer {
+	tb.Helper()
 	var k crypto.Signer
 	var err error
 	switch {
@@ -53,13 +54,13 @@ func newKey(t testing.TB, l *Leaf) crypto.Signer {
 		k, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	}
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return k
 }
 
-func (l *Leaf) template(t testing.TB) *x509.Certificate {
-	t.Helper()
+func (l *Leaf) template(tb testing.TB) *x509.Certificate {
+	tb.Helper()
 	from, until := l.From, l.Until
 	if from == 0 {
 		from = -time.Hour
@@ -75,7 +76,7 @@ func (l *Leaf) template(t testing.TB) *x509.Certificate {
 	for _, u := range l.URIS {
 		parsed, err := url.Parse(u)
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		c.URIs = append(c.URIs, parsed)
 	}
@@ -89,20 +90,20 @@ func (l *Leaf) template(t testing.TB) *x509.Certificate {
 }
 
 // Sign makes a certificate; a nil authority signs itself.
-func Sign(t testing.TB, by *Certificate, l Leaf) *Certificate {
-	t.Helper()
-	key, template := newKey(t, &l), l.template(t)
+func Sign(tb testing.TB, by *Certificate, l Leaf) *Certificate {
+	tb.Helper()
+	key, template := newKey(tb, &l), l.template(tb)
 	parent, signer := template, key
 	if by != nil {
 		parent, signer = by.Cert, by.Key
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	c, err := x509.ParseCertificate(der)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	i := &Certificate{Cert: c, Key: key}
 	if by != nil {
@@ -112,19 +113,19 @@ func Sign(t testing.TB, by *Certificate, l Leaf) *Certificate {
 }
 
 // Authority makes one that signs itself.
-func Authority(t testing.TB, name string) *Certificate {
-	t.Helper()
-	return Sign(t, nil, Leaf{Name: name, CA: true})
+func Authority(tb testing.TB, name string) *Certificate {
+	tb.Helper()
+	return Sign(tb, nil, Leaf{Name: name, CA: true})
 }
 
 // Issue signs a certificate.
-func (i *Certificate) Issue(t testing.TB, l Leaf) *Certificate { t.Helper(); return Sign(t, i, l) }
+func (i *Certificate) Issue(tb testing.TB, l Leaf) *Certificate { tb.Helper(); return Sign(tb, i, l) }
 
 // Intermediate signs an authority whose certificates are shown with it.
-func (i *Certificate) Intermediate(t testing.TB, l Leaf) *Certificate {
-	t.Helper()
+func (i *Certificate) Intermediate(tb testing.TB, l Leaf) *Certificate {
+	tb.Helper()
 	l.CA = true
-	c := Sign(t, i, l)
+	c := Sign(tb, i, l)
 	c.Above = append([]*x509.Certificate{c.Cert}, i.Above...)
 	return c
 }
@@ -140,11 +141,12 @@ func (i *Certificate) TLS() tls.Certificate {
 
 // Chain is PEM of the certificate and of those that it is shown with.
 func (i *Certificate) Chain() string {
-	text := PEM(i.Cert)
+	var text strings.Builder
+	text.WriteString(PEM(i.Cert))
 	for _, a := range i.Above {
-		text += PEM(a)
+		text.WriteString(PEM(a))
 	}
-	return text
+	return text.String()
 }
 
 // PEM is the certificate in PEM.
@@ -153,25 +155,25 @@ func PEM(c *x509.Certificate) string {
 }
 
 // KeyPEM is the key in PEM.
-func (i *Certificate) KeyPEM(t testing.TB) string {
-	t.Helper()
+func (i *Certificate) KeyPEM(tb testing.TB) string {
+	tb.Helper()
 	der, err := x509.MarshalPKCS8PrivateKey(i.Key)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
 }
 
 // Revoke makes a revocation list.
-func (i *Certificate) Revoke(t testing.TB, next time.Duration, gone ...*Certificate) string {
-	t.Helper()
+func (i *Certificate) Revoke(tb testing.TB, next time.Duration, gone ...*Certificate) string {
+	tb.Helper()
 	l := &x509.RevocationList{Number: big.NewInt(serials.Add(1)), ThisUpdate: time.Now().Add(-time.Hour), NextUpdate: time.Now().Add(next)}
 	for _, g := range gone {
 		l.RevokedCertificateEntries = append(l.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: g.Cert.SerialNumber, RevocationTime: time.Now().Add(-time.Minute)})
 	}
 	der, err := x509.CreateRevocationList(rand.Reader, l, i.Cert, i.Key)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return string(pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der}))
 }
