@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -114,6 +115,9 @@ func (m *Manager) after(d time.Duration, f func()) (stop func()) {
 
 // Get returns the current version of a cluster, nil if there is none. Any goroutine may call it.
 func (m *Manager) Get(name string) *Cluster { return (*m.set.Load())[name] }
+
+// Count is how many clusters there are. Any goroutine may call it.
+func (m *Manager) Count() int64 { return m.stats.Active.Value() }
 
 // Each calls f for every cluster, sorted by name.
 func (m *Manager) Each(f func(*Cluster)) {
@@ -314,6 +318,7 @@ func (m *Manager) build(p *clusterv3.Cluster, static bool) (*Cluster, error) {
 		ConnectTimeout: o.connectTimeout, IdleTimeout: o.http.idle, TCPIdle: o.tcpIdle, Duration: o.http.connectionDuration,
 		MaxRequests: o.http.maxRequests, PerDownstream: o.perDownstream, Preconnect: o.preconnect, HostConnections: o.hostConnections,
 		HTTP1: &o.http.http1, Stats: c.Stats, Dial: d.dial, Header: sockets.header(),
+		Opened: sync.OnceFunc(func() { stats.New[pool.CodecStats](c.Codes.Sub("http1")) }),
 	}
 	if o.sizes {
 		c.pools.Sizes = stats.New[pool.Sizes](c.Codes)
@@ -343,6 +348,9 @@ func (c *Cluster) begin() {
 		resolver := o.dns.resolver
 		if resolver == nil {
 			resolver = c.m.dns
+		}
+		if r, ok := resolver.(*dns.Client); ok && r.Stats == nil {
+			r.Stats = stats.New[dns.Stats](c.m.env.Stats.Root().Sub("dns").Sub("cares"))
 		}
 		c.source = dns.New(dns.Config{
 			Assignment: o.assignment, Logical: o.kind == logicalDNS, Family: o.dns.family, Refresh: o.dns.refresh, Least: o.dns.least,

@@ -35,7 +35,9 @@ type config struct {
 	keep     func(name string) bool // stats_matcher; nil keeps all
 	buckets  func(name string) []float64
 	version  int64
-	dns      *corev3.TypedExtensionConfig // for clusters without one of their own; nil: the default
+	// mainPatience and workerPatience are the limits of the watchdogs of the control loop and of the workers.
+	mainPatience, workerPatience patience
+	dns                          *corev3.TypedExtensionConfig // for clusters without one of their own; nil: the default
 }
 
 // parse translates the bootstrap, or refuses what this build cannot honour.
@@ -55,6 +57,7 @@ func parse(b *bootstrapv3.Bootstrap, flags *adminv3.CommandLineOptions) (*config
 	if v := b.GetStatsServerVersionOverride(); v != nil {
 		c.version = int64(v.GetValue())
 	}
+	c.mainPatience, c.workerPatience = parsePatience(b)
 	var err error
 	if c.dns, err = parseDNS(b); err != nil {
 		return nil, err

@@ -203,7 +203,9 @@ func (p *Proxy) Run() {
 	// A waiting worker keeps its P; one more is for the control loop, the admin interface and everything else.
 	goruntime.GOMAXPROCS(len(p.Workers) + 1)
 	var running sync.WaitGroup
-	running.Go(p.Control.Run) // ends with p.Control.Stop
+	p.watchWorkers()
+	running.Go(p.Control.Run)  // ends with p.Control.Stop
+	running.Go(p.watchControl) // ends with p.ended
 	for _, w := range p.Workers {
 		running.Go(w.Run) // ends with w.Stop
 	}

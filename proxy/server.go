@@ -2,6 +2,7 @@ package proxy
 
 import (
 	goruntime "runtime"
+	"strconv"
 	"sync"
 	"time"
 
@@ -33,16 +34,42 @@ type serverStats struct {
 	Uptime             stats.Gauge     `stat:"uptime"`
 	Version            stats.Gauge     `stat:"version"`
 	InitializationTime stats.Histogram `stat:"initialization_time_ms"`
-	MainMiss           stats.Counter   `stat:"main_thread.watchdog_miss"`
-	MainMegaMiss       stats.Counter   `stat:"main_thread.watchdog_mega_miss"`
 }
 
 // noCertificate is what days_until_first_cert_expiring shows while there is no certificate.
 const noCertificate = 1<<32 - 1
 
+// threadStats are thread_local_cluster_manager.<thread>.*: each thread has all clusters.
+type threadStats struct {
+	Inflated stats.Gauge `stat:"clusters_inflated"`
+}
+
+// overloadStats are what there is of the overload manager while no resource is watched.
+type overloadStats struct {
+	Delay  stats.Histogram `stat:"overload.refresh_interval_delay"`
+	Resets stats.Counter   `stat:"envoy.overload_actions.reset_high_memory_stream.count"`
+}
+
+// asyncStats are those of the client for calls of the proxy's own, in Envoy's name for it.
+type asyncStats struct {
+	NoCluster            stats.Counter `stat:"no_cluster"`
+	NoRoute              stats.Counter `stat:"no_route"`
+	RedirectBadLocation  stats.Counter `stat:"passthrough_internal_redirect_bad_location"`
+	RedirectNoRoute      stats.Counter `stat:"passthrough_internal_redirect_no_route"`
+	RedirectPredicate    stats.Counter `stat:"passthrough_internal_redirect_predicate"`
+	RedirectTooMany      stats.Counter `stat:"passthrough_internal_redirect_too_many_redirects"`
+	RedirectUnsafeScheme stats.Counter `stat:"passthrough_internal_redirect_unsafe_scheme"`
+	RqDirectResponse     stats.Counter `stat:"rq_direct_response"`
+	RqOverloadLocalReply stats.Counter `stat:"rq_overload_local_reply"`
+	RqRedirect           stats.Counter `stat:"rq_redirect"`
+	RqResetAfterStarted  stats.Counter `stat:"rq_reset_after_downstream_response_started"`
+	RqTotal              stats.Counter `stat:"rq_total"`
+}
+
 // server keeps serverStats.
 type server struct {
 	*serverStats
+	threads []*threadStats
 
 	mu sync.Mutex // held while they are measured
 }
@@ -51,6 +78,16 @@ func newServer(p *Proxy) *server {
 	s := &server{serverStats: stats.New[serverStats](p.Stats.Root().Sub("server"))}
 	s.Concurrency.Set(int64(max(1, p.options.Flags.GetConcurrency())))
 	s.DaysUntilExpiry.Set(noCertificate)
+	root := p.Stats.Root()
+	stats.New[overloadStats](root)
+	stats.New[asyncStats](root.Sub("http").Sub("async-client"))
+	threads := []string{"main_thread"}
+	for id := range s.Concurrency.Value() {
+		threads = append(threads, "worker_"+strconv.FormatInt(id, 10))
+	}
+	for _, t := range threads {
+		s.threads = append(s.threads, stats.New[threadStats](root.Sub("thread_local_cluster_manager").Sub(t)))
+	}
 	s.HotRestartEpoch.Set(int64(p.options.Flags.GetRestartEpoch()))
 	s.Version.Set(p.config.version)
 	return s
@@ -80,6 +117,11 @@ func (s *server) update(p *Proxy) {
 	s.Live.Set(0)
 	if state == 0 {
 		s.Live.Set(1)
+	}
+	if p.Clusters != nil {
+		for _, t := range s.threads {
+			t.Inflated.Set(p.Clusters.Count())
+		}
 	}
 	if p.Listeners != nil {
 		s.TotalConnections.Set(p.Listeners.Connections())

@@ -30,9 +30,11 @@ type watch struct {
 }
 
 // Watch starts a watchdog, which reports each turn that holds the loop longer than limit, once, on a goroutine of its own.
-// It must be called before Run.
+// It must be called before Run; there may be several watchdogs.
 func (w *Worker) Watch(limit time.Duration, report func(Stall)) {
-	w.watch.on, w.watch.done = true, make(chan struct{})
+	if !w.watch.on {
+		w.watch.on, w.watch.done = true, make(chan struct{})
+	}
 	go w.watch.run(w.ID, limit, report) // ends with Run
 }
 
