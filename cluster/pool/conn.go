@@ -48,6 +48,9 @@ func (c *conn) open() {
 		c.info.Protocol = stream.HTTP11
 		e.h1.Reset(l.w, nc)
 		e.h1.Options = cfg.HTTP1
+		if cfg.Opened != nil {
+			cfg.Opened()
+		}
 	}
 	if d := cfg.duration(); d > 0 {
 		c.expiry.Do = c.expired

@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"math"
 	"sync/atomic"
 
 	"github.com/outrigger-proxy/outrigger/internal/runtime"
@@ -29,23 +30,36 @@ func (r *Resource) Take() bool {
 		r.n.Add(-1)
 		return false
 	}
-	r.show(n, most)
+	r.use(n, most)
 	return true
 }
 
 // Force takes one whatever the limit says: the first connection of a pool is never refused, nor is a TCP connection a request.
-func (r *Resource) Force() { r.show(r.n.Add(1), r.max.Load()) }
+func (r *Resource) Force() { r.use(r.n.Add(1), r.max.Load()) }
 
 // Return gives one back.
-func (r *Resource) Return() { r.show(r.n.Add(-1), r.max.Load()) }
+func (r *Resource) Return() { r.use(r.n.Add(-1), r.max.Load()) }
+
+// use shows what there is now; from the first use on the gauge counts as used.
+func (r *Resource) use(n, most int64) {
+	if !r.open.Used() {
+		r.open.Set(flag(n >= most))
+	}
+	r.show(n, most)
+}
 
 func (r *Resource) show(n, most int64) {
 	if n >= most-1 {
 		r.open.Set(flag(n >= most))
 	}
-	if r.remaining != nil {
-		r.remaining.Set(max(most-n, 0))
+	if r.remaining == nil {
+		return
 	}
+	left := max(most-n, 0)
+	if most == math.MaxInt64 {
+		left = -1 - n // no limit is the greatest unsigned number, and gauges are shown as such
+	}
+	r.remaining.Set(left)
 }
 
 func flag(b bool) int64 {

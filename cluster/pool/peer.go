@@ -28,6 +28,8 @@ type Config struct {
 	HTTP1      *http1.Options
 	// Header fills in what the transport socket says of the downstream connection; nil: nothing.
 	Header func(t Transport, downstream *stream.Conn) Transport
+	// Opened is called for each HTTP/1 connection, nil: not.
+	Opened func()
 	// Duration draws the life of a connection (max_connection_duration with its jitter); 0: no limit.
 	Duration func() time.Duration
 	// Dial connects to a host and shakes hands; it runs on a fiber whose limit is the connect timeout.

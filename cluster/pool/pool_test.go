@@ -189,6 +189,7 @@ func TestSizes(t *testing.T) {
 			r.Error(err)
 		}
 	})
+	store.Flush()
 	recorded := 0
 	for _, s := range store.Snapshot(nil) {
 		if s.Used {

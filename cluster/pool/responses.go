@@ -25,4 +25,14 @@ type Responses struct {
 	InternalTime stats.Histogram `stat:"internal.upstream_rq_time,lazy"`
 	Canary       stats.Codes     `stat:"canary.upstream_rq_"`
 	CanaryTime   stats.Histogram `stat:"canary.upstream_rq_time,lazy"`
+	Retried      stats.Codes     `stat:"retry.upstream_rq_"` // responses that were not good enough
+}
+
+// CodecStats are cluster.<name>.http1.*, shown from the first connection on. Nothing that they count happens to this codec: what a
+// response may not hold makes a protocol error.
+type CodecStats struct {
+	DroppedUnderscores  stats.Counter `stat:"dropped_headers_with_underscores"`
+	MetadataError       stats.Counter `stat:"metadata_not_supported_error"`
+	RejectedUnderscores stats.Counter `stat:"requests_rejected_with_underscores_in_headers"`
+	ResponseFlood       stats.Counter `stat:"response_flood"`
 }

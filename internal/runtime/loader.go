@@ -75,6 +75,7 @@ func New(c Config) (*Loader, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.reload()
+	l.reload() // as Envoy does, once layers over xDS have had their chance: its counters show two
 	return l, nil
 }
 

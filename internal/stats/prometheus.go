@@ -27,7 +27,7 @@ func families(stats []Stat, tags *Tags, buckets func(name string) []float64) []*
 		kind Kind
 		name string
 	}
-	byID := map[id]*dto.MetricFamily{}
+	byID, raw := map[id]*dto.MetricFamily{}, map[*dto.MetricFamily]string{}
 	for i := range stats {
 		st := &stats[i]
 		name, labels := tags.Split(st.Name)
@@ -35,7 +35,7 @@ func families(stats []Stat, tags *Tags, buckets func(name string) []float64) []*
 		f := byID[k]
 		if f == nil {
 			f = &dto.MetricFamily{Name: &k.name, Type: metricType(st.Kind).Enum()}
-			byID[k] = f
+			byID[k], raw[f] = f, name
 		}
 		f.Metric = append(f.Metric, metric(st, labels, buckets))
 	}
@@ -47,7 +47,7 @@ func families(stats []Stat, tags *Tags, buckets func(name string) []float64) []*
 		if d := int(a.GetType()) - int(b.GetType()); d != 0 {
 			return d
 		}
-		return strings.Compare(a.GetName(), b.GetName())
+		return strings.Compare(raw[a], raw[b]) // a dot comes before an underscore, as in Envoy
 	})
 	return out
 }
@@ -72,7 +72,7 @@ func metric(st *Stat, tags []Tag, buckets func(name string) []float64) *dto.Metr
 	case KindCounter:
 		m.Counter = &dto.Counter{Value: new(float64(st.Counter))}
 	case KindGauge:
-		m.Gauge = &dto.Gauge{Value: new(float64(st.Gauge))}
+		m.Gauge = &dto.Gauge{Value: new(float64(uint64(st.Gauge)))}
 	case KindText:
 		m.Label = append(m.Label, &dto.LabelPair{Name: new("text_value"), Value: new(st.Text)})
 		m.Gauge = &dto.Gauge{Value: proto.Float64(0)}

@@ -19,7 +19,10 @@ import (
 )
 
 // Counter only grows. The zero Counter is ready for use.
-type Counter struct{ v atomic.Uint64 }
+type Counter struct {
+	v    atomic.Uint64
+	past atomic.Bool // it was used before the last reset
+}
 
 // Inc adds one.
 func (c *Counter) Inc() { c.v.Add(1) }
@@ -29,6 +32,16 @@ func (c *Counter) Add(n uint64) { c.v.Add(n) }
 
 // Value reads it.
 func (c *Counter) Value() uint64 { return c.v.Load() }
+
+// used says that it was counted with since the start, be it before a reset.
+func (c *Counter) used() bool { return c.v.Load() != 0 || c.past.Load() }
+
+// reset makes it 0.
+func (c *Counter) reset() {
+	if c.v.Swap(0) != 0 {
+		c.past.Store(true)
+	}
+}
 
 // Gauge goes up and down. The zero Gauge is ready for use.
 type Gauge struct {
@@ -60,6 +73,9 @@ func (g *Gauge) touch() {
 		g.used.Store(true)
 	}
 }
+
+// Used says that it was written since the start.
+func (g *Gauge) Used() bool { return g.used.Load() }
 
 // Value reads it.
 func (g *Gauge) Value() int64 { return g.v.Load() }
@@ -126,6 +142,23 @@ func (c *Codes) Count(status int) {
 	}
 	s.class[class].Inc()
 	load(&s.status[class])[status%100].Inc()
+}
+
+// reset makes all of them 0.
+func (c *Codes) reset() {
+	s := c.p.Load()
+	if s == nil {
+		return
+	}
+	s.completed.reset()
+	for i := range s.class {
+		s.class[i].reset()
+		if status := s.status[i].Load(); status != nil {
+			for j := range status {
+				status[j].reset()
+			}
+		}
+	}
 }
 
 // load returns what p points to, and makes it at first use.

@@ -3,6 +3,7 @@ package stats_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -275,5 +276,27 @@ func BenchmarkRecord(b *testing.B) {
 		s.Active.Dec()
 		s.Time.Record(12)
 		s.Codes.Count(200)
+	}
+}
+
+func TestResetKeepsUse(t *testing.T) {
+	type sample struct {
+		Used   stats.Counter `stat:"used"`
+		Unused stats.Counter `stat:"unused"`
+		Codes  stats.Codes   `stat:"rq_"`
+	}
+	store := &stats.Store{}
+	s := stats.New[sample](store.Root())
+	s.Used.Add(3)
+	s.Codes.Count(204)
+	store.ResetCounters()
+	var got []string
+	for _, st := range store.Snapshot(nil) {
+		if st.Used {
+			got = append(got, fmt.Sprint(st.Name, " ", st.Counter))
+		}
+	}
+	if want := []string{"rq_204 0", "rq_2xx 0", "rq_completed 0", "used 0"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }

@@ -232,11 +232,13 @@ func (b *block) statistics(f func(field *field, statistic any)) {
 func showOne(st Stat, lazy bool, v any, show func(Stat)) {
 	switch v := v.(type) {
 	case *Counter:
-		st.Kind, st.Counter, st.Used = KindCounter, v.Value(), v.Value() != 0
+		st.Kind, st.Counter, st.Used = KindCounter, v.Value(), v.used()
 	case *Gauge:
 		st.Kind, st.Gauge, st.Used = KindGauge, v.Value(), v.used.Load()
 	case *Histogram:
 		st.Kind, st.Histogram, st.Used = KindHistogram, v, v.used()
+		lazy = lazy && !st.Used
+		st.Used = v.Total().Count() > 0 // as in Envoy, not before the first flush
 	case *Text:
 		st.Kind, st.Text, st.Used = KindText, v.Value(), v.v.Load() != nil
 	case *Codes:
@@ -271,9 +273,9 @@ func (s *Store) ResetCounters() {
 	s.all(func(v any) {
 		switch v := v.(type) {
 		case *Counter:
-			v.v.Store(0)
+			v.reset()
 		case *Codes:
-			v.p.Store(nil)
+			v.reset()
 		}
 	})
 }

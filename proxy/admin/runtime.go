@@ -48,7 +48,7 @@ func runtimeModify(s *Server, w *response, r *http.Request) {
 		values[key] = r.Form.Get(key)
 	}
 	if err := s.Runtime.Modify(values); err != nil {
-		w.failf(http.StatusServiceUnavailable, "%v", err)
+		w.failf(http.StatusServiceUnavailable, "No admin layer specified") // the only way to fail, in Envoy's words
 		return
 	}
 	w.WriteString("OK\n")

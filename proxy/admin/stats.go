@@ -164,7 +164,7 @@ func resetCounters(s *Server, w *response, _ *http.Request) {
 // number prints a counter or a gauge.
 func number(st *stats.Stat) string {
 	if st.Kind == stats.KindGauge {
-		return strconv.FormatInt(st.Gauge, 10)
+		return strconv.FormatUint(uint64(st.Gauge), 10)
 	}
 	return strconv.FormatUint(st.Counter, 10)
 }

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/outrigger-proxy/outrigger/internal/stats"
 )
 
 // Family says which addresses are wanted (envoy.config.cluster.v3.Cluster.DnsLookupFamily).
@@ -36,22 +38,56 @@ type Resolver interface {
 	Lookup(ctx context.Context, name string, f Family) (Answer, error)
 }
 
+// Stats are dns.cares.*: each question to a resolver is one resolution, whatever it finds.
+type Stats struct {
+	AddressFailures stats.Counter `stat:"get_addr_failure"`
+	NotFound        stats.Counter `stat:"not_found"`
+	Pending         stats.Gauge   `stat:"pending_resolutions"`
+	Reinits         stats.Counter `stat:"reinits"` // of c-ares; there is nothing to initialize here
+	Total           stats.Counter `stat:"resolve_total"`
+	Timeouts        stats.Counter `stat:"timeouts"`
+}
+
+// count takes a question in, and its answer when it has come. A nil Stats counts nothing.
+func (s *Stats) count(lookup func() (Answer, error)) (Answer, error) {
+	if s == nil {
+		return lookup()
+	}
+	s.Total.Inc()
+	s.Pending.Inc()
+	a, err := lookup()
+	s.Pending.Dec()
+	var failed net.Error
+	switch {
+	case errors.As(err, &failed) && failed.Timeout():
+		s.Timeouts.Inc()
+	case err != nil:
+		s.AddressFailures.Inc()
+	case len(a.Addrs) == 0:
+		s.NotFound.Inc()
+	}
+	return a, err
+}
+
 // ask puts the questions that a family needs to lookup, which answers for IPv4 or IPv6 alone.
-func ask(f Family, lookup func(v6 bool) (Answer, error)) (Answer, error) {
+func ask(f Family, s *Stats, question func(v6 bool) (Answer, error)) (Answer, error) {
+	lookup := func(v6 bool) (Answer, error) { return s.count(func() (Answer, error) { return question(v6) }) }
 	switch f {
 	case V4Only:
 		return lookup(false)
 	case V6Only:
 		return lookup(true)
 	case All:
-		a, err4 := lookup(false)
-		b, err6 := lookup(true)
-		if err4 != nil && err6 != nil {
-			return Answer{}, err4
-		}
-		a.Addrs = append(a.Addrs, b.Addrs...)
-		a.TTL = least(a.TTL, b.TTL)
-		return a, nil
+		return s.count(func() (Answer, error) {
+			a, err4 := question(false)
+			b, err6 := question(true)
+			if err4 != nil && err6 != nil {
+				return Answer{}, err4
+			}
+			a.Addrs = append(a.Addrs, b.Addrs...)
+			a.TTL = least(a.TTL, b.TTL)
+			return a, nil
+		})
 	}
 	first := f == Auto
 	a, err := lookup(first)
@@ -86,19 +122,20 @@ type Client struct {
 	UDPSize    uint16 // edns0_max_payload_size; 0: none offered
 	HostsFile  string // empty: /etc/hosts
 	ResolvConf string // empty: /etc/resolv.conf
+	Stats      *Stats // nil: nothing is counted
 }
 
 // Lookup finds the addresses of name.
 func (c *Client) Lookup(ctx context.Context, name string, f Family) (Answer, error) {
 	known := c.hosts(name)
 	if len(known) > 0 {
-		return ask(f, func(v6 bool) (Answer, error) { return Answer{Addrs: only(known, v6)}, nil })
+		return ask(f, c.Stats, func(v6 bool) (Answer, error) { return Answer{Addrs: only(known, v6)}, nil })
 	}
 	conf, err := c.config()
 	if err != nil {
 		return Answer{}, err
 	}
-	return ask(f, func(v6 bool) (Answer, error) { return c.search(ctx, conf, name, v6) })
+	return ask(f, c.Stats, func(v6 bool) (Answer, error) { return c.search(ctx, conf, name, v6) })
 }
 
 func only(l []netip.Addr, v6 bool) (kept []netip.Addr) {
@@ -245,7 +282,7 @@ type System struct{ Retries int }
 
 // Lookup finds the addresses of name.
 func (s System) Lookup(ctx context.Context, name string, f Family) (Answer, error) {
-	return ask(f, func(v6 bool) (a Answer, err error) {
+	return ask(f, nil, func(v6 bool) (a Answer, err error) {
 		network := "ip4"
 		if v6 {
 			network = "ip6"

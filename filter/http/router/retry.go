@@ -83,6 +83,9 @@ func (e *exchange) decide(a *attempt, err error) verdict {
 	e.releaseRetry()
 	if would && e.retryable() {
 		if e.takeRetry() {
+			if err == nil {
+				e.responses.Retried.Count(a.response.Status)
+			}
 			return again
 		}
 	}

@@ -28,6 +28,7 @@ type connStats struct {
 	CxDestroyRemoteActive stats.Counter   `stat:"downstream_cx_destroy_remote_active_rq"`
 	CxDelayedClose        stats.Counter   `stat:"downstream_cx_delayed_close_timeout"`
 	CxDrainClose          stats.Counter   `stat:"downstream_cx_drain_close"`
+	CxSoftDrain           stats.Counter   `stat:"downstream_cx_http1_soft_drain"`
 	CxIdle                stats.Counter   `stat:"downstream_cx_idle_timeout"`
 	CxMaxDuration         stats.Counter   `stat:"downstream_cx_max_duration_reached"`
 	CxMaxRequests         stats.Counter   `stat:"downstream_cx_max_requests_reached"`
@@ -64,6 +65,16 @@ type connStats struct {
 	RqUpgradeForbidden stats.Counter   `stat:"downstream_rq_ws_on_non_ws_route"`
 	RsTooLarge         stats.Counter   `stat:"rs_too_large"`
 	Classes            classStats      `stat:"downstream_rq_"`
+	Tracing            tracingStats    `stat:"tracing."`
+}
+
+// tracingStats count the decisions to trace; they are shown without a tracer, too.
+type tracingStats struct {
+	ClientEnabled  stats.Counter `stat:"client_enabled"`
+	HealthCheck    stats.Counter `stat:"health_check"`
+	NotTraceable   stats.Counter `stat:"not_traceable"`
+	RandomSampling stats.Counter `stat:"random_sampling"`
+	ServiceForced  stats.Counter `stat:"service_forced"`
 }
 
 // classStats count responses by class; they stand below listener.<address>.http.<stat_prefix>. once more.

@@ -27,6 +27,7 @@ func (s *session) Over(h *tunnel.Half, err error) {
 		s.upEnded = true
 	} else {
 		s.downEnded = true
+		s.byHost = s.upEnded // whoever ends second ends the connection
 	}
 	if s.upEnded && s.downEnded {
 		s.end("")
@@ -54,7 +55,7 @@ func (s *session) broken(h *tunnel.Half, err error) {
 		s.end("")
 		return
 	}
-	s.downEnded = true
+	s.byHost = true
 	s.flag(stream.UpstreamRemoteReset)
 	s.c.Info.CloseType = localReset
 	if s.c.Stream != nil {

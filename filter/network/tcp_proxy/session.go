@@ -27,6 +27,7 @@ type session struct {
 	closed  bool
 	// a side has ended, and the other one was told
 	upEnded, downEnded bool // from the client; from the host
+	byHost             bool // the host has ended its connection, rather than we
 }
 
 // timers are those that most configurations do without.
@@ -181,7 +182,7 @@ func (s *session) end(why string) {
 		if s.c.Info.CloseType == remoteReset {
 			s.up.Conn().Abort()
 		}
-		s.up.Release(s.downEnded)
+		s.up.Release(s.byHost)
 	}
 	if s.c.Info.CloseType == localReset {
 		s.c.Abort()
