@@ -195,6 +195,9 @@ func (e *Exchange) Send(q *stream.Request, wait bool) (bool, error) {
 			z.request(q)
 		}
 	}
+	if !wait {
+		e.lane.w.Gather()
+	}
 	done, err := e.send.Run(wait)
 	e.sent = done
 	return done, err

@@ -34,6 +34,7 @@ func (x *exchange) respond() next {
 	x.sender.Response(d.c.Worker, d.c.Conn, r, http1.Reply{Options: &x.cfg.http1, Kind: kind, Protocol: x.Info.Protocol, Close: x.closing && x.Tunnel == nil})
 	x.m.charge(&x.Info, status)
 	x.Start()
+	d.c.Worker.Gather()
 	done, err := x.sender.Run(true)
 	i := &x.Info
 	i.BytesOut, i.HeaderOut, i.WireOut = x.sender.Sent, x.sender.HeadBytes, x.sender.WireBytes
