@@ -125,9 +125,9 @@ func TestDefaultsAndSettings(t *testing.T) {
 		text string
 		want []any
 	}{
-		{"", []any{"c", 5 * time.Second, 1 << 20, time.Hour, time.Duration(0), uint32(0), false, 100, int64(1024), int64(1024), int64(math.MaxInt64), false, lb.RoundRobin{}}},
+		{"", []any{"c", 5 * time.Second, time.Hour, time.Duration(0), uint32(0), false, 100, int64(1024), int64(1024), int64(math.MaxInt64), false, lb.RoundRobin{}}},
 		{text, []any{
-			"other", time.Second, 7, 2 * time.Second, 3 * time.Second, uint32(3), true, 5, int64(1), int64(2), int64(9), true,
+			"other", time.Second, 2 * time.Second, 3 * time.Second, uint32(3), true, 5, int64(1), int64(2), int64(9), true,
 			lb.LeastRequest{Choices: 4, Bias: 1, SlowStart: lb.SlowStart{Window: time.Minute, Aggression: 1, Least: .1}},
 		}},
 	} {
@@ -136,7 +136,7 @@ func TestDefaultsAndSettings(t *testing.T) {
 		}
 		o := m.Get("c")
 		got := []any{
-			o.AltName, o.pools.ConnectTimeout, o.BufferLimit, o.pools.IdleTimeout, o.pools.Duration(), o.pools.MaxRequests,
+			o.AltName, o.pools.ConnectTimeout, o.pools.IdleTimeout, o.pools.Duration(), o.pools.MaxRequests,
 			o.pools.HTTP1.Trailers, o.pools.HTTP1.FieldLimit, o.Limits(pool.High).Connections.Max(), o.Limits(pool.Default).Requests.Max(),
 			o.pools.HostConnections[pool.Default], o.pools.Sizes != nil, o.config.lb.policy(nil),
 		}

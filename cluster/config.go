@@ -31,7 +31,6 @@ type config struct {
 	kind            kind
 	metadata        stream.Metadata
 	connectTimeout  time.Duration
-	bufferLimit     int
 	assignment      *discovery.Assignment
 	http            httpOptions
 	tcpIdle         time.Duration
@@ -58,7 +57,7 @@ func refused(path, why string) error { return fmt.Errorf("%s: %s", path, why) }
 func parse(c *clusterv3.Cluster) (*config, error) {
 	o := &config{
 		name: c.GetName(), altName: c.GetAltStatName(), metadata: discovery.Metadata(c.GetMetadata()),
-		connectTimeout: duration(c.GetConnectTimeout(), 5*time.Second), bufferLimit: 1 << 20, waitForWarm: true,
+		connectTimeout: duration(c.GetConnectTimeout(), 5*time.Second), waitForWarm: true,
 		perDownstream: c.GetConnectionPoolPerDownstreamConnection(),
 	}
 	if o.altName == "" {
@@ -66,9 +65,6 @@ func parse(c *clusterv3.Cluster) (*config, error) {
 	}
 	if o.connectTimeout <= 0 {
 		return nil, refused("connect_timeout", "must be more than 0")
-	}
-	if l := c.GetPerConnectionBufferLimitBytes(); l != nil {
-		o.bufferLimit = int(l.GetValue())
 	}
 	if w := c.GetWaitForWarmOnInit(); w != nil {
 		o.waitForWarm = w.GetValue()

@@ -304,7 +304,7 @@ func (m *Manager) build(p *clusterv3.Cluster, static bool) (*Cluster, error) {
 		return nil, err
 	}
 	c := &Cluster{
-		Name: o.name, AltName: o.altName, Metadata: o.metadata, Static: static, Proto: p, Updated: time.Now(), BufferLimit: o.bufferLimit,
+		Name: o.name, AltName: o.altName, Metadata: o.metadata, Static: static, Proto: p, Updated: time.Now(),
 		TCPIdle: o.tcpIdle, MaxStreamDuration: o.http.maxStream, m: m, config: o, balancers: make([]*balancer, len(m.env.Workers)),
 		sockets: sockets, Codes: scope,
 	}

@@ -187,6 +187,9 @@ func (s *Stream) Rematch() {
 	if s.Table == nil {
 		return
 	}
+	if v, ok := s.Request.Header.Get("x-forwarded-proto"); ok && v == "" {
+		return // nobody knows whether the client speaks TLS, which virtual hosts may require
+	}
 	vh, r := s.Table.Match(&s.Stream, s.Draw)
 	s.Route = r
 	s.Info.VirtualHost, s.Info.VirtualHostMetadata, s.Info.Route, s.Info.RouteMetadata = "", nil, "", nil

@@ -26,6 +26,7 @@ type conn struct {
 	at       int  // index in idle, -1: not there
 	lent     bool // carries a stream
 	draining bool // carries no further one
+	broke    bool // the host does not speak HTTP: it is we who end it
 }
 
 // open connects; it is all that its fiber does.
@@ -112,7 +113,7 @@ func (c *conn) release(complete, reusable bool) {
 	l.peer.Stats.RqActive.Add(-1)
 	c.lent = !complete
 	if !reusable || c.draining || l.peer.gone.Load() {
-		c.close(!c.ended())
+		c.close(c.broke || !c.ended())
 		return
 	}
 	l.give(c)
@@ -209,17 +210,24 @@ func (e *Exchange) Receive(r *stream.Response) error {
 	switch {
 	case err == io.EOF:
 		err = io.ErrUnexpectedEOF
-	case err != nil && malformed(err):
+	case err == io.ErrUnexpectedEOF, err != nil && malformed(err):
+		e.broke = err != io.ErrUnexpectedEOF
 		e.lane.peer.Config.Stats.CxProtocolError.Inc()
-	}
-	if err == nil && e.h1.CloseNotice {
-		e.lane.peer.Config.Stats.CxCloseNotify.Inc()
-	}
-	if err == nil && r.Status >= 200 && e.lane.peer.Config.Sizes != nil {
-		e.answered = true
-		e.lane.peer.Config.Sizes.response(r)
+	case err == nil:
+		e.head(r)
 	}
 	return err
+}
+
+// head counts what the head of a response says.
+func (e *Exchange) head(r *stream.Response) {
+	if e.h1.CloseNotice {
+		e.lane.peer.Config.Stats.CxCloseNotify.Inc()
+	}
+	if z := e.lane.peer.Config.Sizes; z != nil && r.Status >= 200 {
+		e.answered = true
+		z.response(r)
+	}
 }
 
 // malformed says whether err is about what the host has sent.
@@ -266,9 +274,23 @@ func (e *Exchange) Release(ok bool) {
 			e.answered = false
 		}
 		e.began = false
+		e.judge(complete)
 	}
 	e.h1.Release()
 	e.release(complete, reusable)
+}
+
+// judge counts what was wrong with the response.
+func (e *Exchange) judge(complete bool) {
+	s := e.lane.peer.Config.Stats
+	switch err := e.h1.Failed(); {
+	case err == nil && complete && e.h1.Buffered(): // more than the response
+		e.broke = true
+		s.CxProtocolError.Inc()
+	case err != nil:
+		e.broke = malformed(err)
+		s.CxProtocolError.Inc()
+	}
 }
 
 // TCP is a connection while it is lent: to one downstream connection, for its whole life.

@@ -150,6 +150,13 @@ type Upstream struct {
 	Tried               []Try  // hosts that were connected to, in order; may be nil where there was only this one
 }
 
+// Remember notes the host of the attempt, if it came to a connection, among those that were tried.
+func (u *Upstream) Remember() {
+	if u.Local.IsValid() || u.Local.Path != "" {
+		u.Tried = append(u.Tried, Try{Host: u.Host, Name: u.HostName, ConnID: u.ConnID})
+	}
+}
+
 // Try is a host that an attempt was made at.
 type Try struct {
 	Host   Address

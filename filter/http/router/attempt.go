@@ -3,6 +3,7 @@ package router
 import (
 	"errors"
 	"io"
+	"syscall"
 	"time"
 
 	"github.com/outrigger-proxy/outrigger/cluster"
@@ -68,6 +69,7 @@ func (a *attempt) run() error {
 	u.Start = w.Now()
 	c, err := e.cluster.HTTP(w, a.host, pool.Options{Priority: e.priority(), Downstream: s.Conn.Info, Transport: e.transport()})
 	if err != nil {
+		u.Ready = w.Now()
 		return err
 	}
 	a.conn = c
@@ -96,6 +98,9 @@ func (a *attempt) lent(i *pool.Info, reused bool) {
 		u.ConnStart, u.Connected = i.Started, i.Connected
 	} else {
 		u.ConnStart, u.Connected = 0, now
+	}
+	if u.Attempts > 1 {
+		u.Remember()
 	}
 }
 
@@ -161,14 +166,13 @@ func (a *attempt) sent() {
 	e := a.e
 	a.uploaded = true
 	e.s.Info.Upstream.LastTx = e.s.Worker.Now()
-	if e.s.Upgrade != "" {
-		return // more may come, once the upgrade is granted
-	}
 	e.complete()
 	if t := e.times.perTry; t > 0 && !e.hedging {
 		e.s.Limit(filter.LimitTry, e.s.Worker.Now().Add(t))
 	}
-	e.mirror()
+	if e.s.Upgrade == "" {
+		e.mirror()
+	}
 }
 
 // receive waits for the head of the final response; interim ones go on to the client.
@@ -183,6 +187,7 @@ func (a *attempt) receive() error {
 		if st >= 200 || st == 101 {
 			break
 		}
+		a.e.interimCame(st, a.host)
 		if err := s.Interim(&a.response); err != nil {
 			return err
 		}
@@ -236,6 +241,10 @@ func (a *attempt) Next(wait bool) ([]byte, error) {
 		a.finish()
 	} else if err != nil {
 		a.failed = true
+		var reset syscall.Errno
+		if errors.As(err, &reset) {
+			err = io.ErrUnexpectedEOF // it ends too early, however it ends
+		}
 		err = a.broken(err)
 	}
 	return p, err

@@ -29,6 +29,8 @@ func (e *exchange) connect() error {
 		return err
 	}
 	e.tcp = c
+	i, u := c.Info(), &s.Info.Upstream
+	u.Local, u.Remote, u.ConnID, u.Ready = i.Local, i.Remote, i.ID, s.Worker.Now()
 	s.Tunnel = &filter.Tunnel{Conn: c.Conn(), Ends: true}
 	s.Response.Status = 200
 	s.Route.FinalizeResponse(&s.Stream)

@@ -48,6 +48,7 @@ type state struct {
 	completed      bool
 	mirrored       bool
 	canary         bool
+	interim        bool // an interim response has come in
 	expired        bool // at the timeout of the route, before a response
 }
 
@@ -200,6 +201,12 @@ func (e *exchange) pick() *cluster.Host {
 	}
 }
 
+// chosen chooses the host of an attempt, if there is one.
+func (e *exchange) chosen(a *attempt) bool {
+	a.host = e.pick()
+	return a.host != nil
+}
+
 // draw is a random number for the balancer.
 func draw() uint64 { return rand.Uint64() }
 
@@ -213,6 +220,9 @@ func timeSince(from, to fiber.Time) (d time.Duration) {
 // noted writes down the host of the attempt under way.
 func (e *exchange) noted(h *cluster.Host) {
 	u := &e.s.Info.Upstream
+	if u.Attempts == 2 { // the first one is worth a list only now
+		u.Remember()
+	}
 	u.Host, u.HostName, u.HostMetadata = h.Address, h.Hostname, h.Metadata
 	u.Failure, u.Local, u.Remote, u.ConnID, u.TLS = "", stream.Address{}, stream.Address{}, 0, nil
 	if e.action.AutoHostRewrite && h.Hostname != "" {

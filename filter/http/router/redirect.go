@@ -102,7 +102,7 @@ func (e *exchange) resend(status int, body []byte) {
 	if q.Body != nil {
 		q.Body = &stream.Bytes{B: append([]byte(nil), body...)}
 	}
-	s.Info.Details = "internal_redirect"
+	s.Info.Details, s.Info.Status = "internal_redirect", status
 	s.Restart = true
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"syscall"
 
 	"github.com/outrigger-proxy/outrigger/cluster"
 	"github.com/outrigger-proxy/outrigger/cluster/pool"
@@ -109,8 +110,11 @@ func (e *exchange) resetFor(err error) {
 	case errors.As(err, &c) && c.Timeout:
 		e.reset(503, "connection timeout", stream.UpstreamConnectionFailure)
 	case errors.As(err, &c):
+		u := &e.s.Info.Upstream
 		if f, ok := errors.AsType[*transport.Error](c.Err); ok {
-			e.s.Info.Upstream.Failure = f.Reason
+			u.Failure = f.Reason
+		} else if errno, ok := errors.AsType[syscall.Errno](c.Err); ok && u.Host.Path == "" {
+			u.Failure = e.s.Text("delayed connect error: ", capital(errno.Error()))
 		}
 		e.reset(503, "remote connection failure", stream.UpstreamConnectionFailure)
 	case errors.Is(err, io.ErrUnexpectedEOF):
@@ -131,7 +135,11 @@ func (e *exchange) reset(status int, reason string, flag stream.Flags) {
 		again = "retried and the latest "
 	}
 	failure := s.Info.Upstream.Failure
-	details := s.Text("upstream_reset_before_response_started{", strings.ReplaceAll(reason, " ", "_"), "}")
+	when := "before"
+	if e.interim {
+		when = "after"
+	}
+	details := s.Text("upstream_reset_", when, "_response_started{", strings.ReplaceAll(reason, " ", "_"), "}")
 	body := s.Text("upstream connect error or disconnect/reset before headers. ", again, "reset reason: ", reason)
 	if failure != "" {
 		details = s.Text(details[:len(details)-1], "|", strings.ReplaceAll(failure, " ", "_"), "}")
@@ -139,5 +147,10 @@ func (e *exchange) reset(status int, reason string, flag stream.Flags) {
 	host := e.lastHost()
 	s.LocalReply(status, details, body)
 	e.attemptCount()
-	e.charge(status, host)
+	if !e.interim {
+		e.charge(status, host)
+	}
 }
+
+// capital makes the first letter of an error a capital one, as C libraries do.
+func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }

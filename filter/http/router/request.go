@@ -51,10 +51,7 @@ func (e *exchange) bufferLimit() int {
 	if l := e.s.Route.RequestBufferLimit; l != route.Unset {
 		return int(l)
 	}
-	if e.cluster.BufferLimit > 0 {
-		return e.cluster.BufferLimit
-	}
-	return 1 << 20
+	return e.r.keep
 }
 
 // checked refuses requests whose x-envoy- headers make no sense, as far as strict_check_headers says so.

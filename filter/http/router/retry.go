@@ -81,13 +81,11 @@ func (e *exchange) decide(a *attempt, err error) verdict {
 		e.each(func(v *filter.RouteStats) { v.RetrySuccess.Inc() })
 	}
 	e.releaseRetry()
-	if would && e.retryable() {
-		if e.takeRetry() {
-			if err == nil {
-				e.responses.Retried.Count(a.response.Status)
-			}
-			return again
+	if would && e.retryable() && e.takeRetry() {
+		if err == nil && e.r.dynamicStats {
+			e.responses.Retried.Count(a.response.Status)
 		}
+		return again
 	}
 	if err == nil && e.redirected(a) {
 		return follow
@@ -176,6 +174,8 @@ func isTryTimeout(err error) bool {
 func (e *exchange) would(a *attempt, err error) bool {
 	p := &e.retry
 	switch {
+	case e.interim:
+		return false // the client has seen an interim response of this attempt
 	case err == nil:
 		return p.wouldStatus(e, &a.response)
 	case errors.Is(err, errNoHosts), errors.Is(err, pool.ErrOverflow):

@@ -25,8 +25,12 @@ type Router struct {
 	runtime  *runtime.Loader
 	stats    *routerStats
 	slot     filter.Slot[exchange]
+	keep     int            // of the body of a request, for another attempt: as much as a downstream connection may buffer
 	logs     filter.Loggers // upstream_log
 }
+
+// defaultKeep is the default of a listener's per_connection_buffer_limit_bytes.
+const defaultKeep = 1 << 20
 
 // New builds it.
 func New(p *routerv3.Router, env filter.Env) (any, error) {
@@ -38,8 +42,12 @@ func New(p *routerv3.Router, env filter.Env) (any, error) {
 	if err != nil {
 		return nil, upstreamLogError(err)
 	}
+	keep := defaultKeep
+	if env.Listener != nil && env.Listener.BufferLimit > 0 {
+		keep = int(env.Listener.BufferLimit)
+	}
 	return &Router{
-		settings: s, clusters: env.Clusters, runtime: env.Runtime, stats: stats.New[routerStats](env.Scope),
+		settings: s, keep: keep, clusters: env.Clusters, runtime: env.Runtime, stats: stats.New[routerStats](env.Scope),
 		slot: filter.NewSlot[exchange](env), logs: logs,
 	}, nil
 }
@@ -109,6 +117,9 @@ func (r *Router) forward(s *filter.Stream) {
 	}
 	if err := s.Prefetch(); err != nil {
 		e.bodyErr = err
+		if a := e.next(); e.chosen(a) { // as if it had been sent
+			e.noted(a.host)
+		}
 		e.answer(err)
 		return
 	}

@@ -63,6 +63,14 @@ func (e *exchange) charge(status int, host *cluster.Host) {
 	}
 }
 
+// interimCame counts an interim response: a repeated "100 Continue" and those that nobody has defined are not worth it.
+func (e *exchange) interimCame(status int, host *cluster.Host) {
+	repeated := e.interim && status == 100
+	if e.interim = true; !repeated && status <= 104 {
+		e.charge(status, host)
+	}
+}
+
 // took records how long the upstream took, at the end of its response.
 func (e *exchange) took(d time.Duration) {
 	if !e.r.dynamicStats || e.s.Info.HealthCheck {

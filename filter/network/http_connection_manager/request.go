@@ -28,6 +28,7 @@ type seen struct {
 	certificate    bool // there is x-forwarded-client-cert
 	forceTrace     bool
 	via            bool
+	client         bool // x-forwarded-for says who the client is, at the edge
 }
 
 // sweep goes over the fields once: it takes out what ends at this hop and notes what preparation asks for.
@@ -95,9 +96,7 @@ func (x *exchange) prepare() filter.Status {
 	}
 	x.sweep(x.asked != "")
 	x.mendReferer()
-	if x.cfg.request.scheme != "" {
-		x.Request.Scheme = x.cfg.request.scheme
-	}
+	x.overwriteScheme()
 	edge, status := x.forward()
 	if status == filter.Stop {
 		return filter.Stop
@@ -127,6 +126,17 @@ func (x *exchange) sane() filter.Status {
 	return filter.Continue
 }
 
+// overwriteScheme makes the scheme what scheme_header_transformation says, for whoever looks at x-forwarded-proto too.
+func (x *exchange) overwriteScheme() {
+	s := x.cfg.request.scheme
+	if s == "" {
+		return
+	}
+	x.Request.Scheme = s
+	x.Request.Header.Set("x-forwarded-proto", s)
+	x.seen.forwardedProto, x.seen.hasProto = s, true
+}
+
 // forward finds the address of the client, appends ours to x-forwarded-for and says whether the request came in at the edge.
 func (x *exchange) forward() (edge bool, status filter.Status) {
 	r, info := &x.cfg.request, x.Info.Conn
@@ -139,7 +149,7 @@ func (x *exchange) forward() (edge bool, status filter.Status) {
 	}
 	x.setScheme()
 	internal := trusted && (client.IsValid() && r.isInternal(client) || !client.IsValid() && r.internalUnix && info.Remote.Path != "")
-	if client.IsValid() && client != info.Remote.Addr() {
+	if client.IsValid() && (!r.useRemoteAddress || x.seen.client) {
 		x.peer = *info // the connection as this stream sees it
 		x.peer.Remote = stream.Address{AddrPort: netip.AddrPortFrom(client, 0)}
 		x.Info.Conn = &x.peer
@@ -167,8 +177,9 @@ func (x *exchange) atEdge() (client netip.Addr, trusted bool) {
 	if r.trustedHops > 0 && n.hasFor {
 		client, _ = lastForwarded(n.forwardedFor, r.trustedHops-1)
 	}
+	n.client = client.IsValid()
 	peer, isIP := remote(info.Remote, r.mappedIPv4)
-	if !client.IsValid() {
+	if !n.client {
 		client = info.Remote.Addr()
 	}
 	if !r.skipXFFAppend && isIP {
@@ -190,7 +201,7 @@ func (x *exchange) appendForwarded(peer netip.Addr) {
 	if !peer.Unmap().IsLoopback() {
 		a = x.addressText(peer)
 	}
-	if x.seen.hasFor {
+	if x.seen.forwardedFor != "" {
 		a = x.Text(x.seen.forwardedFor, ",", a)
 	}
 	x.Request.Header.Set("x-forwarded-for", a)

@@ -214,7 +214,11 @@ func (x *exchange) decideClose() {
 		d.m.stats.RqEarlyResponse.Inc()
 		x.closing = true
 	}
-	if x.Info.Protocol == stream.HTTP10 && !x.closing {
+	switch {
+	case x.Tunnel != nil:
+	case x.closing:
+		h.Set("connection", "close")
+	case x.Info.Protocol == stream.HTTP10:
 		h.Set("connection", "keep-alive")
 	}
 }

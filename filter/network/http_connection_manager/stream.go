@@ -37,6 +37,7 @@ type exchange struct {
 var (
 	errHeadTimeout = errors.New("request headers timeout")
 	errHeadIdle    = errors.New("stream idle timeout")
+	errHeadRequest = errors.New("request timeout")
 )
 
 // exchange serves one request of d and says how the connection goes on.
@@ -85,6 +86,9 @@ func (x *exchange) limitHead() {
 	if t := x.cfg.headersTimeout; t > 0 {
 		x.f.SetLimit(fiber.Limit{At: w.Now().Add(t), Cause: errHeadTimeout})
 	}
+	if t := x.cfg.requestTimeout; t > 0 {
+		x.f.SetLimit(fiber.Limit{At: w.Now().Add(t), Cause: errHeadRequest})
+	}
 	if t := x.cfg.idle; t > 0 {
 		x.f.SetLimit(fiber.Limit{At: w.Now().Add(t), Cause: errHeadIdle})
 	}
@@ -93,7 +97,7 @@ func (x *exchange) limitHead() {
 // answerable says whether err, from reading a head, is one that the client is told of.
 func (x *exchange) answerable(err error) bool {
 	var refused *http1.Error
-	return errors.As(err, &refused) || err == errHeadTimeout || err == errHeadIdle
+	return errors.As(err, &refused) || err == errHeadTimeout || err == errHeadIdle || err == errHeadRequest
 }
 
 // begin makes the stream ready.
@@ -155,17 +159,21 @@ func (x *exchange) refuse(err error) {
 	x.forget()
 	switch {
 	case errors.As(err, &bad):
-		x.Info.Flags |= stream.DownstreamProtocolError
 		x.LocalReply(bad.Status, bad.Details, http1.Reason(bad.Status))
 	case err == errHeadTimeout:
 		x.m.stats.RqHeaderTimeout.Inc()
 		x.LocalReply(408, "request_header_timeout", "request header timeout")
+	case err == errHeadRequest:
+		x.LocalReply(408, "request_overall_timeout", "request timeout")
 	default:
 		x.m.stats.RqIdle.Inc()
 		x.Info.Flags |= stream.StreamIdleTimeout
 		x.LocalReply(408, "stream_idle_timeout", "stream timeout")
 	}
 	x.Chain.Respond(&x.Stream)
+	if bad != nil {
+		x.Info.Flags |= stream.DownstreamProtocolError // for logs; the reply was made before, as in Envoy
+	}
 }
 
 // request prepares the head, finds the route and serves the stream.
@@ -202,6 +210,7 @@ func (x *exchange) redo() {
 	x.log()
 	x.Chain.End(&x.Stream)
 	x.m.stats.RqTotal.Inc()
+	x.m.stats.RqHTTP1.Inc()
 	x.Info.Upstream = stream.Upstream{}
 	x.Info.Flags, x.Info.Details, x.Info.Status = 0, "", 0
 	x.Again()

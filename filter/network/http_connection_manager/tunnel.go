@@ -23,6 +23,7 @@ func (x *exchange) tunnel() next {
 	d := x.d
 	w := d.c.Worker
 	x.m.stats.CxUpgradesActive.Inc()
+	x.m.stats.RqEarlyResponse.Inc() // the request ends with the tunnel
 	if x.cfg.logTunnel {
 		x.Info.LogType = stream.LogDownstreamTunnelSuccessfullyEstablished
 		x.cfg.logs.Log(&x.Stream.Stream)

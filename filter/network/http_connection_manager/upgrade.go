@@ -1,6 +1,7 @@
 package hcm
 
 import (
+	"strconv"
 	"strings"
 	"time"
 
@@ -69,7 +70,7 @@ func routeUpgrade(r *route.Route, name string) (enabled, said bool) {
 	return false, false
 }
 
-// maxDuration is how long a stream on this route may last; said: the route says it.
+// maxDuration is how long a stream on this route may last; said: the route says it. The host learns what is left of a gRPC timeout.
 func maxDuration(a *route.Action, h *header.Map) (d time.Duration, said bool) {
 	if a.GrpcTimeoutHeaderMax >= 0 {
 		if v, ok := h.Get("grpc-timeout"); ok {
@@ -79,6 +80,9 @@ func maxDuration(a *route.Action, h *header.Map) (d time.Duration, said bool) {
 				}
 				if o := a.GrpcTimeoutHeaderOffset; o > 0 && t > o {
 					t -= o
+				}
+				if t > 0 {
+					h.Set("grpc-timeout", strconv.FormatInt(t.Milliseconds(), 10)+"m")
 				}
 				return t, true
 			}
