@@ -69,6 +69,7 @@ type asyncStats struct {
 // server keeps serverStats.
 type server struct {
 	*serverStats
+
 	threads []*threadStats
 
 	mu sync.Mutex // held while they are measured

@@ -26,7 +26,7 @@ func parsePatience(b *bootstrapv3.Bootstrap) (main, workers patience) {
 	if b.GetWatchdogs() != nil {
 		return watchdogPatience(b.GetWatchdogs().GetMainThreadWatchdog()), watchdogPatience(b.GetWatchdogs().GetWorkerWatchdog())
 	}
-	one := watchdogPatience(b.GetWatchdog()) //nolint:staticcheck // deprecated, and honoured
+	one := watchdogPatience(b.GetWatchdog())
 	return one, one
 }
 

@@ -18,7 +18,7 @@ func TestPatience(t *testing.T) {
 		main, workers patience
 	}{
 		{"none", &bootstrapv3.Bootstrap{}, standard, standard},
-		{"watchdog", &bootstrapv3.Bootstrap{Watchdog: one}, own, own}, //nolint:staticcheck // deprecated, and honoured
+		{"watchdog", &bootstrapv3.Bootstrap{Watchdog: one}, own, own},
 		{"watchdogs", &bootstrapv3.Bootstrap{Watchdogs: &bootstrapv3.Watchdogs{WorkerWatchdog: one}}, standard, own},
 	} {
 		if m, w := parsePatience(c.b); m != c.main || w != c.workers {

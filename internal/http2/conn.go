@@ -339,7 +339,6 @@ func (c *Conn) dropStreams(err error) {
 type probe struct {
 	timer   fiber.Timer
 	last    fiber.Time // a frame came
-	sent    fiber.Time // a PING without an answer; 0: none
 	pending bool
 }
 

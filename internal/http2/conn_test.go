@@ -21,6 +21,7 @@ import (
 // end is one end of a connection and what it was told.
 type end struct {
 	http2.Conn
+
 	t      *testing.T
 	w      *fiber.Worker
 	free   http2.Streams
@@ -333,6 +334,7 @@ func TestKeepalive(t *testing.T) {
 // script is a peer that says whatever it wants.
 type script struct {
 	*xhttp2.Framer
+
 	net fiber.Conn
 	buf bytes.Buffer
 	enc *hpack.Encoder

@@ -51,7 +51,7 @@ type Error struct {
 func (e *Error) Error() string { return "http/2 protocol error: " + e.text }
 
 // Reset is the end of one stream before its message was whole.
-type Reset struct {
+type Reset struct { //nolint:errname // the protocol calls it so
 	Code Code
 	// Remote says that the peer did it; else its message was malformed.
 	Remote bool

@@ -164,6 +164,7 @@ func (c *counters) end(status int, began time.Time) {
 // countedListener counts the bytes of its connections.
 type countedListener struct {
 	net.Listener
+
 	counters *counters
 }
 
@@ -178,6 +179,7 @@ func (l *countedListener) Accept() (net.Conn, error) {
 
 type countedConn struct {
 	net.Conn
+
 	counters *counters
 	ended    atomic.Bool // by the peer
 }

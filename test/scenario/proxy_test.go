@@ -42,8 +42,10 @@ func inProcess(engine string) starter {
 		if err != nil {
 			return nil, err
 		}
-		flags := &adminv3.CommandLineOptions{Concurrency: 1, DrainTime: durationpb.New(2 * time.Second),
-			FileFlushInterval: durationpb.New(20 * time.Millisecond)}
+		flags := &adminv3.CommandLineOptions{
+			Concurrency: 1, DrainTime: durationpb.New(2 * time.Second),
+			FileFlushInterval: durationpb.New(20 * time.Millisecond),
+		}
 		if check {
 			flags.Mode = adminv3.CommandLineOptions_Validate
 		}

@@ -65,8 +65,10 @@ func TestScenarios(t *testing.T) {
 				if name == "envoy" && strings.HasPrefix(filepath.Base(path), "own_") {
 					return // what Envoy does not have, or not so
 				}
-				s := &scenario{t: t, start: start, dir: t.TempDir(), upstreams: map[string]*upstream{}, conns: map[string]net.Conn{},
-					jobs: map[string]chan string{}}
+				s := &scenario{
+					t: t, start: start, dir: t.TempDir(), upstreams: map[string]*upstream{}, conns: map[string]net.Conn{},
+					jobs: map[string]chan string{},
+				}
 				noLeaks(t, name != "envoy", s.close, func() { datadriven.RunTest(t, path, s.run) })
 			})
 		})

@@ -35,14 +35,16 @@ func newUpstream(name, script string, tcp bool) (*upstream, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := &upstream{name: name, port: l.Addr().(*net.TCPAddr).Port, tcp: tcp, l: l, gate: make(chan struct{}),
-		conns: map[net.Conn]bool{}, ended: make(chan struct{})}
+	u := &upstream{
+		name: name, port: l.Addr().(*net.TCPAddr).Port, tcp: tcp, l: l, gate: make(chan struct{}),
+		conns: map[net.Conn]bool{}, ended: make(chan struct{}),
+	}
 	if script == "" && tcp {
 		script = "script\necho"
 	} else if script == "" {
 		script = "HTTP/1.1 200 OK\n\n" + name
 	}
-	for _, a := range strings.Split(script, "\n---\n") {
+	for a := range strings.SplitSeq(script, "\n---\n") {
 		u.answers = append(u.answers, strings.TrimSuffix(a, "\n"))
 	}
 	u.running.Go(u.accept) // ends with close

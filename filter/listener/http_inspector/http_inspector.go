@@ -7,6 +7,7 @@ package httpinspector
 
 import (
 	"bytes"
+	"strings"
 
 	httpinspectorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/http_inspector/v3"
 
@@ -135,7 +136,7 @@ func digit(c byte) bool { return '0' <= c && c <= '9' }
 // token says whether b is a token (RFC 9110 section 5.6.2), as every method is: Envoy knows no list of them either.
 func token(b []byte) bool {
 	for _, c := range b {
-		if !digit(c) && (c|0x20 < 'a' || c|0x20 > 'z') && bytes.IndexByte([]byte("!#$%&'*+-.^_`|~"), c) < 0 {
+		if !digit(c) && (c|0x20 < 'a' || c|0x20 > 'z') && strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 {
 			return false
 		}
 	}

@@ -51,8 +51,10 @@ func New(p *proxyprotocolv3.ProxyProtocol, env filter.Env) (filter.ListenerFilte
 	if c.statPrefix != "" {
 		scope = scope.Sub(stats.Sanitize(c.statPrefix))
 	}
-	return &inspector{config: c, stats: stats.New[inspectorStats](scope),
-		wrong: env.Stats.Root().Counter("downstream_cx_proxy_proto_error")}, nil
+	return &inspector{
+		config: c, stats: stats.New[inspectorStats](scope),
+		wrong: env.Stats.Root().Counter("downstream_cx_proxy_proto_error"),
+	}, nil
 }
 
 // OnAccept waits for the header and consumes it.
