@@ -13,7 +13,8 @@ import (
 //
 // In every list an element {NAME: {...}} with a name of types below is the extension of that name.
 type parts struct {
-	server    `yaml:",inline"`
+	server `yaml:",inline"`
+
 	Listeners map[string]server `yaml:"listeners"` // further listeners
 	Clusters  map[string]object `yaml:"clusters"`  // fields of clusters, beside those of an upstream's cluster
 	Bootstrap object            `yaml:"bootstrap"` // fields of the bootstrap
