@@ -259,6 +259,15 @@ func (a *attempt) finish() {
 	a.ended, a.endedAt = true, s.Worker.Now()
 	s.Info.Upstream.LastRx = a.endedAt
 	a.meter()
+	if a.e.won == a {
+		a.lift()
+	}
+}
+
+// lift takes away the limits of the upstream's time: the response that the client gets has come to its end. One that is tried
+// again, or that another attempt is ahead of, leaves them as they are.
+func (a *attempt) lift() {
+	s := a.e.s
 	s.Limit(filter.LimitRoute, 0)
 	s.Limit(filter.LimitTryIdle, 0)
 	if !a.tunnel {

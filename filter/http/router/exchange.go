@@ -102,6 +102,7 @@ func (e *exchange) run() error {
 			}
 			return e.accept(a)
 		case follow:
+			a.lift()
 			return nil
 		}
 		e.drop()
@@ -152,6 +153,8 @@ func (e *exchange) drop() {
 	}
 	e.used = 0
 	e.s.TryIdle = 0
+	e.s.Limit(filter.LimitTryIdle, 0)
+	e.s.Limit(filter.LimitUpstream, 0)
 }
 
 // end lets go of everything, at the end of the stream.

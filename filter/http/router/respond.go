@@ -8,6 +8,9 @@ import (
 func (e *exchange) accept(a *attempt) error {
 	s := e.s
 	e.won = a
+	if a.ended {
+		a.lift()
+	}
 	if s.Upgrade == "websocket" && !a.tunnel && a.response.Status < 400 && a.body != nil {
 		e.shake(a)
 		return nil
