@@ -23,6 +23,7 @@ import (
 	"github.com/outrigger-proxy/outrigger/internal/fiber"
 	"github.com/outrigger-proxy/outrigger/internal/snapshot"
 	"github.com/outrigger-proxy/outrigger/internal/stats"
+	"github.com/outrigger-proxy/outrigger/internal/stream"
 )
 
 // Listener has addresses, sockets and connections. Its configuration changes below it as long as the sockets stay the same.
@@ -40,6 +41,7 @@ type Listener struct {
 	static  bool
 	state   State
 	sockets []*bound
+	stopped []stream.Address // where the sockets were, once they are closed
 	proto   *listenerv3.Listener
 	xds     string // version of the response that brought it
 	updated time.Time
@@ -318,6 +320,7 @@ func (l *Listener) accept() {
 // stop closes the sockets; the connections go on.
 func (l *Listener) stop() {
 	for _, b := range l.sockets {
+		l.stopped = append(l.stopped, b.local())
 		for i, p := range l.places {
 			p.w.Post(func() {
 				if b.accepting[i] != nil {

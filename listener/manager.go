@@ -461,6 +461,7 @@ func (l *Listener) view(s State, p *listenerv3.Listener, xds string) View {
 	for _, e := range l.config().endpoints {
 		v.Addresses = append(v.Addresses, e.Address)
 	}
+	copy(v.Addresses, l.stopped)
 	for i, b := range l.sockets {
 		v.Addresses[i] = b.local()
 	}
