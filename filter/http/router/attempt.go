@@ -241,8 +241,7 @@ func (a *attempt) Next(wait bool) ([]byte, error) {
 		a.finish()
 	} else if err != nil {
 		a.failed = true
-		var reset syscall.Errno
-		if errors.As(err, &reset) {
+		if _, reset := errors.AsType[syscall.Errno](err); reset {
 			err = io.ErrUnexpectedEOF // it ends too early, however it ends
 		}
 		err = a.broken(err)

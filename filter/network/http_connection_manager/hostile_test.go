@@ -44,7 +44,8 @@ func TestBrokenUpstreams(t *testing.T) {
 func TestMalformedBodies(t *testing.T) {
 	c := tale{
 		"chunked", toUp, one("", always(ok)), "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nnonsense\r\n",
-		"400 Bad Request", "DownstreamEnd 400 DPE http1.codec_error", map[string]uint64{"http.test.downstream_cx_protocol_error": 1, "cluster.up.upstream_rq_total": 0},
+		"400 Bad Request", "DownstreamEnd 400 DPE http1.codec_error",
+		map[string]uint64{"http.test.downstream_cx_protocol_error": 1, "cluster.up.upstream_rq_total": 0},
 	}
 	c.tell(t)
 }
