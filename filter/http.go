@@ -7,6 +7,7 @@ import (
 	"github.com/outrigger-proxy/outrigger/cluster"
 	"github.com/outrigger-proxy/outrigger/filter/route"
 	"github.com/outrigger-proxy/outrigger/internal/fiber"
+	"github.com/outrigger-proxy/outrigger/internal/grpc"
 	"github.com/outrigger-proxy/outrigger/internal/stream"
 )
 
@@ -63,7 +64,8 @@ type Stream struct {
 	fiber      *fiber.Fiber
 	interim    func(r *stream.Response) error
 	reply      stream.Bytes
-	grpcStatus int
+	grpcStatus grpc.Status
+	grpc       bool // the request was gRPC when it came
 	local      bool
 	finished   bool
 	badRequest bool // the local reply was meant to be a 400
@@ -106,7 +108,7 @@ func (s *Stream) Begin(p *Setup) {
 	s.local, s.finished, s.started, s.badRequest, s.grpcStatus, s.off = false, false, false, false, 0, 0
 	s.Cluster = nil
 	s.limits = [limits]fiber.Time{}
-	s.fiber = p.Conn.Worker.Current()
+	s.fiber, s.grpc = p.Conn.Worker.Current(), s.GRPC()
 	s.inlet = inlet{s: s, src: s.Request.Body}
 	if s.Request.Body != nil {
 		s.Request.Body = &s.inlet
@@ -120,11 +122,20 @@ func (s *Stream) Begin(p *Setup) {
 func (s *Stream) Again() {
 	s.Restart, s.Route = false, nil
 	s.local, s.finished, s.badRequest, s.grpcStatus, s.off = false, false, false, 0, 0
+	s.grpc = s.GRPC()
 	s.Response.Status, s.Response.Body = 0, nil
 	s.Response.Header.Reset()
 	s.Response.Trailer.Reset()
 	s.Redirects++
 	s.room()
+}
+
+// Forget takes back what was read of a head that is none, or is left of the stream before: it is nobody's business.
+func (s *Stream) Forget() {
+	q := &s.Request
+	q.Method, q.Path, q.Authority, q.Scheme, q.Body = "", "", "", "", nil
+	q.Header.Reset()
+	s.grpc = false
 }
 
 // room makes room for the slots of the chain.

@@ -2,6 +2,7 @@ package filter
 
 import (
 	"github.com/outrigger-proxy/outrigger/internal/fiber"
+	"github.com/outrigger-proxy/outrigger/internal/grpc"
 	"github.com/outrigger-proxy/outrigger/internal/stream"
 )
 
@@ -111,9 +112,9 @@ func (s *Stream) TimedOut(t *TimeoutError) Status {
 }
 
 // timeoutGRPC is the grpc-status of a timeout where it is not the one that the HTTP status maps to.
-func timeoutGRPC(t *TimeoutError) int {
+func timeoutGRPC(t *TimeoutError) grpc.Status {
 	if t == timeouts[LimitDuration] {
-		return grpcDeadlineExceeded
+		return grpc.DeadlineExceeded
 	}
 	return 0
 }

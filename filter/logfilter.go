@@ -11,6 +11,7 @@ import (
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 
 	"github.com/outrigger-proxy/outrigger/internal/format"
+	"github.com/outrigger-proxy/outrigger/internal/grpc"
 	"github.com/outrigger-proxy/outrigger/internal/match"
 	"github.com/outrigger-proxy/outrigger/internal/runtime"
 	"github.com/outrigger-proxy/outrigger/internal/stream"
@@ -213,15 +214,15 @@ func idNumber(id string) (uint64, bool) {
 }
 
 func newGRPCFilter(p *accesslogv3.GrpcStatusFilter) LogFilter {
-	var statuses []int64
+	var statuses []grpc.Status
 	for _, n := range p.GetStatuses() {
-		statuses = append(statuses, int64(n))
+		statuses = append(statuses, grpc.Status(n))
 	}
 	exclude := p.GetExclude()
 	return KeepFunc(func(s *stream.Stream) bool {
-		n, ok := format.GRPCStatus(s)
+		n, ok := grpc.StatusOfStream(s)
 		if !ok {
-			n = 2 // UNKNOWN
+			n = grpc.Unknown
 		}
 		return slices.Contains(statuses, n) != exclude
 	})

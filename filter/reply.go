@@ -2,8 +2,8 @@ package filter
 
 import (
 	"strconv"
-	"strings"
 
+	"github.com/outrigger-proxy/outrigger/internal/grpc"
 	"github.com/outrigger-proxy/outrigger/internal/stream"
 )
 
@@ -12,7 +12,8 @@ type Reply struct {
 	Status  int    // HTTP
 	Details string // response code details: words joined by underscores
 	Body    string // copied
-	GRPC    int    // grpc-status, if the request is gRPC; 0: the one that Status maps to
+	// GRPC is the grpc-status, if the client asked for gRPC; 0: the one that Status stands for.
+	GRPC grpc.Status
 }
 
 // Mapper rewrites local replies before they go through the response hooks (local_reply_config).
@@ -21,8 +22,6 @@ type Mapper interface {
 	// content type, which replaces the one of the response if it is not empty.
 	Map(s *Stream, body []byte) (mapped []byte, contentType string)
 }
-
-const grpcDeadlineExceeded = 4
 
 // LocalReply makes the response ourselves: `return s.LocalReply(403, "rbac_access_denied", "RBAC: access denied")`. Headers may
 // be added to s.Response afterwards.
@@ -61,7 +60,7 @@ func (s *Stream) Finish() {
 	if m := s.Chain.Mapper; m != nil {
 		s.reply.B, custom = m.Map(s, s.reply.B)
 	}
-	if s.GRPC() {
+	if s.grpc {
 		s.finishGRPC(custom)
 		return
 	}
@@ -86,57 +85,24 @@ func (s *Stream) finishGRPC(contentType string) {
 	r := &s.Response
 	status, body := s.grpcStatus, s.reply.B
 	if status == 0 {
-		status = GRPCStatus(r.Status)
+		status = grpc.FromHTTP(r.Status)
 	}
 	r.Status, s.Info.Status = 200, 200
-	r.Header.Set("content-type", "application/grpc")
+	r.Header.Set("content-type", grpc.ContentType)
 	r.Header.Del("content-length")
 	if _, ok := r.Header.Get("grpc-status"); !ok {
-		r.Header.Add("grpc-status", s.number(status))
+		r.Header.Add("grpc-status", s.number(int(status)))
 	}
 	if contentType == "application/json" && len(body) > 0 && body[len(body)-1] == '\n' {
 		body = body[:len(body)-1]
 	}
 	if len(body) > 0 && s.Request.Method != "HEAD" {
-		r.Header.Add("grpc-message", s.Append(func(b []byte, _ *stream.Stream) []byte { return appendPercent(b, body) }))
+		r.Header.Add("grpc-message", s.Append(func(b []byte, _ *stream.Stream) []byte { return grpc.AppendMessage(b, body) }))
 	}
 }
 
-// GRPC says whether the request is gRPC, by its content type.
-func (s *Stream) GRPC() bool {
-	t, _ := s.Request.Header.Get("content-type")
-	rest, ok := strings.CutPrefix(t, "application/grpc")
-	return ok && (rest == "" || rest[0] == '+')
-}
-
-// GRPCStatus is the grpc-status that an HTTP status maps to (gRPC: http-grpc-status-mapping.md).
-func GRPCStatus(status int) int {
-	switch status {
-	case 400:
-		return 13
-	case 401:
-		return 16
-	case 403:
-		return 7
-	case 404:
-		return 12
-	case 429, 502, 503, 504:
-		return 14
-	}
-	return 2
-}
-
-// appendPercent encodes a grpc-message (gRPC: PROTOCOL-HTTP2.md, Percent-Encoded).
-func appendPercent(b, text []byte) []byte {
-	for _, c := range text {
-		if c >= ' ' && c <= '~' && c != '%' {
-			b = append(b, c)
-		} else {
-			b = append(b, '%', "0123456789ABCDEF"[c>>4], "0123456789ABCDEF"[c&15])
-		}
-	}
-	return b
-}
+// GRPC says whether the request is gRPC, by its content type as it is now. Local replies are gRPC if it was that when it came.
+func (s *Stream) GRPC() bool { return grpc.IsRequest(&s.Request.Header) }
 
 // number is n as text that lives until the stream ends.
 func (s *Stream) number(n int) string {

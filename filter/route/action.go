@@ -26,6 +26,8 @@ type Action struct {
 	FlushTimeout time.Duration
 	// MaxStreamDuration ends a stream; Unset: the connection manager's.
 	MaxStreamDuration time.Duration
+	// StreamDuration says that the route has a max_stream_duration, be it empty: gRPC requests then tell the host what is left.
+	StreamDuration bool
 	// GrpcTimeoutHeaderMax: the grpc-timeout header decides MaxStreamDuration, no longer than this (0: unbounded), less
 	// GrpcTimeoutHeaderOffset. Unset: the header is ignored.
 	GrpcTimeoutHeaderMax    time.Duration

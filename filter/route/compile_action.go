@@ -144,7 +144,7 @@ func (a *Action) timeouts(p *routev3.RouteAction) {
 	a.MaxStreamDuration = duration(m.GetMaxStreamDuration(), Unset)
 	a.GrpcTimeoutHeaderMax = duration(m.GetGrpcTimeoutHeaderMax(), Unset)
 	a.GrpcTimeoutHeaderOffset = duration(m.GetGrpcTimeoutHeaderOffset(), Unset)
-	if m != nil { // "new timeouts": the route timeout is not used beside it
+	if a.StreamDuration = m != nil; m != nil { // "new timeouts": the route timeout is not used beside it
 		a.Timeout, a.MaxGrpcTimeout, a.GrpcTimeoutOffset = 0, Unset, Unset
 	}
 }

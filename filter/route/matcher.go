@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	"github.com/outrigger-proxy/outrigger/internal/grpc"
 	"github.com/outrigger-proxy/outrigger/internal/match"
 	"github.com/outrigger-proxy/outrigger/internal/runtime"
 )
@@ -97,7 +98,7 @@ func (c *conditions) match(q *request) bool {
 	if c.sampled && !c.fraction.Hit(c.runtime.Load(), q.draw) {
 		return false
 	}
-	if c.grpc && !isGrpc(q) || !c.headers.Match(&s.Request) {
+	if c.grpc && !grpc.IsRequest(&s.Request.Header) || !c.headers.Match(&s.Request) {
 		return false
 	}
 	for i := range c.queries {
@@ -124,13 +125,6 @@ func (c *conditions) match(q *request) bool {
 		}
 	}
 	return true
-}
-
-// isGrpc says whether the content type is application/grpc or begins with application/grpc+.
-func isGrpc(q *request) bool {
-	v, _ := q.s.Request.Header.Get("content-type")
-	rest, ok := strings.CutPrefix(v, "application/grpc")
-	return ok && (rest == "" || rest[0] == '+')
 }
 
 // match without TLS means that no certificate was presented.

@@ -10,7 +10,6 @@ import (
 	"github.com/outrigger-proxy/outrigger/cluster/pool"
 	"github.com/outrigger-proxy/outrigger/filter"
 	"github.com/outrigger-proxy/outrigger/internal/fiber"
-	"github.com/outrigger-proxy/outrigger/internal/header"
 	"github.com/outrigger-proxy/outrigger/internal/http1"
 	"github.com/outrigger-proxy/outrigger/internal/stream"
 )
@@ -39,6 +38,7 @@ type attempt struct {
 	done     bool // hedging: it has come to its head, or to its end
 	late     bool // hedging: it has exceeded its per-try timeout
 	tunnel   bool // the connection is no longer HTTP
+	unjudged bool // gRPC: the trailers will say whether the call has succeeded
 }
 
 // reset keeps the memory of the head, and the functions of the tasks.
@@ -238,6 +238,7 @@ func (a *attempt) Next(wait bool) ([]byte, error) {
 	}
 	if err == io.EOF {
 		s.Response.Trailer, a.response.Trailer = a.response.Trailer, s.Response.Trailer
+		a.settle()
 		a.finish()
 	} else if err != nil {
 		a.failed = true
@@ -316,9 +317,6 @@ func (a *attempt) release() {
 	}
 	a.conn, a.host, a.e = nil, nil, nil
 }
-
-// grpcStatus is the status in the head of a gRPC response without a body.
-func grpcStatus(h *header.Map) (string, bool) { return h.Get("grpc-status") }
 
 // milliseconds is d in whole milliseconds.
 func milliseconds(d time.Duration) int64 { return int64(d / time.Millisecond) }

@@ -28,7 +28,7 @@ func (e *exchange) answer(err error) {
 		s.LocalReply(0, "downstream_remote_disconnect", "")
 		return // nobody is there to read it
 	case e.bodyErr != nil:
-		e.badBody(e.bodyErr)
+		s.Unreadable(e.bodyErr)
 	case errors.Is(err, errNoHosts):
 		e.cluster.Stats.CxNoneHealthy.Inc()
 		s.Info.Flags |= stream.NoHealthyUpstream
@@ -42,18 +42,6 @@ func (e *exchange) answer(err error) {
 	default:
 		e.resetFor(err)
 	}
-}
-
-// badBody answers for a request body that makes no sense.
-func (e *exchange) badBody(err error) {
-	s := e.s
-	var bad *http1.Error
-	if !errors.As(err, &bad) {
-		s.LocalReply(400, "http1.codec_error", "Bad Request")
-		return
-	}
-	s.Info.Flags |= stream.DownstreamProtocolError
-	s.LocalReply(bad.Status, bad.Details, http1.Reason(bad.Status))
 }
 
 // timedOut answers for a limit that has passed.

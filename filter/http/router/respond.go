@@ -34,7 +34,7 @@ func (e *exchange) accept(a *attempt) error {
 	e.attemptCount()
 	e.charge(s.Response.Status, a.host)
 	if s.Response.Status < 500 {
-		a.host.Stats.RqSuccess.Add(1)
+		e.judge(a)
 	}
 	e.responded(a)
 	return nil

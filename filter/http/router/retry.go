@@ -12,6 +12,7 @@ import (
 	"github.com/outrigger-proxy/outrigger/cluster/pool"
 	"github.com/outrigger-proxy/outrigger/filter"
 	"github.com/outrigger-proxy/outrigger/filter/route"
+	"github.com/outrigger-proxy/outrigger/internal/grpc"
 	"github.com/outrigger-proxy/outrigger/internal/stream"
 	"github.com/outrigger-proxy/outrigger/lb"
 )
@@ -243,21 +244,22 @@ func (p *retries) marked(r *stream.Response) bool {
 	return false
 }
 
+// wouldGRPC looks at the head alone, as Envoy does: trailers come when the client has the response already.
 func (p *retries) wouldGRPC(r *stream.Response) bool {
-	v, ok := grpcStatus(&r.Header)
+	v, ok := grpc.StatusOf(&r.Header)
 	if !ok {
 		return false
 	}
 	switch v {
-	case "1":
+	case grpc.Canceled:
 		return p.on&route.OnGrpcCancelled != 0
-	case "4":
+	case grpc.DeadlineExceeded:
 		return p.on&route.OnGrpcDeadlineExceeded != 0
-	case "8":
+	case grpc.ResourceExhausted:
 		return p.on&route.OnGrpcResourceExhausted != 0
-	case "13":
+	case grpc.Internal:
 		return p.on&route.OnGrpcInternal != 0
-	case "14":
+	case grpc.Unavailable:
 		return p.on&route.OnGrpcUnavailable != 0
 	}
 	return false

@@ -29,9 +29,6 @@ type Router struct {
 	logs     filter.Loggers // upstream_log
 }
 
-// defaultKeep is the default of a listener's per_connection_buffer_limit_bytes.
-const defaultKeep = 1 << 20
-
 // New builds it.
 func New(p *routerv3.Router, env filter.Env) (any, error) {
 	s, err := parse(p)
@@ -42,12 +39,8 @@ func New(p *routerv3.Router, env filter.Env) (any, error) {
 	if err != nil {
 		return nil, upstreamLogError(err)
 	}
-	keep := defaultKeep
-	if env.Listener != nil && env.Listener.BufferLimit > 0 {
-		keep = int(env.Listener.BufferLimit)
-	}
 	return &Router{
-		settings: s, keep: keep, clusters: env.Clusters, runtime: env.Runtime, stats: stats.New[routerStats](env.Scope),
+		settings: s, keep: env.BufferLimit(), clusters: env.Clusters, runtime: env.Runtime, stats: stats.New[routerStats](env.Scope),
 		slot: filter.NewSlot[exchange](env), logs: logs,
 	}, nil
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/outrigger-proxy/outrigger/filter"
 	"github.com/outrigger-proxy/outrigger/filter/route"
+	"github.com/outrigger-proxy/outrigger/internal/grpc"
 	"github.com/outrigger-proxy/outrigger/internal/stream"
 )
 
@@ -42,14 +43,11 @@ func (e *exchange) readTimeouts() {
 // routeTimeout is the route's timeout, which a gRPC request may shorten; max_stream_duration takes its place.
 func (e *exchange) routeTimeout() time.Duration {
 	a := e.action
-	if a.MaxStreamDuration != route.Unset || a.GrpcTimeoutHeaderMax != route.Unset {
-		return 0
-	}
 	if a.MaxGrpcTimeout == route.Unset || !e.s.GRPC() {
 		return max(a.Timeout, 0)
 	}
 	v, _ := e.s.Request.Header.Get("grpc-timeout")
-	t, _ := filter.ParseGRPCTimeout(v)
+	t, _ := grpc.ParseTimeout(v)
 	if o := a.GrpcTimeoutOffset; o > 0 && o < t {
 		t -= o
 	}
@@ -97,7 +95,7 @@ func (e *exchange) expect(elapsed time.Duration) {
 		h.Set("x-envoy-expected-rq-timeout-ms", e.number(t.Milliseconds()))
 	}
 	if e.action.MaxGrpcTimeout != route.Unset && e.s.GRPC() {
-		h.Set("grpc-timeout", e.s.Text(e.number(t.Milliseconds()), "m"))
+		h.Set("grpc-timeout", e.s.Append(func(b []byte, _ *stream.Stream) []byte { return grpc.AppendTimeout(b, t) }))
 	}
 }
 

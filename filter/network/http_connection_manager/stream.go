@@ -72,11 +72,9 @@ func (x *exchange) unfinished() next {
 	return n
 }
 
-// forget takes back what was read of a head that is none, or is left of the stream before: it is nobody's business.
+// forget takes back what was read of a head.
 func (x *exchange) forget() {
-	q := &x.Request
-	q.Method, q.Path, q.Authority, q.Scheme, q.Body = "", "", "", "", nil
-	q.Header.Reset()
+	x.Forget()
 	x.seen = seen{}
 }
 
@@ -234,18 +232,13 @@ func (x *exchange) routeLimits() {
 	if x.Route == nil || x.Route.Action == nil {
 		return
 	}
-	a, start := x.Route.Action, x.Info.Start
+	a := x.Route.Action
 	if a.IdleTimeout >= 0 {
 		x.Idle = a.IdleTimeout
 		x.Limit(filter.LimitIdle, 0)
 		x.Touch()
 	}
-	switch t, ok := maxDuration(a, &x.Request.Header); {
-	case ok && t > 0:
-		x.Limit(filter.LimitDuration, start.Add(t))
-	case ok:
-		x.Limit(filter.LimitDuration, 0)
-	}
+	x.limitDuration(a)
 }
 
 // expect answers "expect: 100-continue", whether or not a body follows, unless the upstream is to answer.

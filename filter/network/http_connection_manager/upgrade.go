@@ -1,13 +1,10 @@
 package hcm
 
 import (
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/outrigger-proxy/outrigger/filter"
 	"github.com/outrigger-proxy/outrigger/filter/route"
-	"github.com/outrigger-proxy/outrigger/internal/header"
 )
 
 // ask notes the upgrade that a request asks for.
@@ -68,25 +65,4 @@ func routeUpgrade(r *route.Route, name string) (enabled, said bool) {
 		}
 	}
 	return false, false
-}
-
-// maxDuration is how long a stream on this route may last; said: the route says it. The host learns what is left of a gRPC timeout.
-func maxDuration(a *route.Action, h *header.Map) (d time.Duration, said bool) {
-	if a.GrpcTimeoutHeaderMax >= 0 {
-		if v, ok := h.Get("grpc-timeout"); ok {
-			if t, ok := filter.ParseGRPCTimeout(v); ok {
-				if a.GrpcTimeoutHeaderMax > 0 && (t > a.GrpcTimeoutHeaderMax || t == 0) {
-					t = a.GrpcTimeoutHeaderMax
-				}
-				if o := a.GrpcTimeoutHeaderOffset; o > 0 && t > o {
-					t -= o
-				}
-				if t > 0 {
-					h.Set("grpc-timeout", strconv.FormatInt(t.Milliseconds(), 10)+"m")
-				}
-				return t, true
-			}
-		}
-	}
-	return a.MaxStreamDuration, a.MaxStreamDuration >= 0
 }
