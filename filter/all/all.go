@@ -9,6 +9,9 @@ import (
 	"github.com/outrigger-proxy/outrigger/filter/accesslog/file"
 	"github.com/outrigger-proxy/outrigger/filter/accesslog/stream"
 	headermutation "github.com/outrigger-proxy/outrigger/filter/http/early_header_mutation/header_mutation"
+	grpchttp1bridge "github.com/outrigger-proxy/outrigger/filter/http/grpc_http1_bridge"
+	grpcstats "github.com/outrigger-proxy/outrigger/filter/http/grpc_stats"
+	grpcweb "github.com/outrigger-proxy/outrigger/filter/http/grpc_web"
 	healthcheck "github.com/outrigger-proxy/outrigger/filter/http/health_check"
 	customheader "github.com/outrigger-proxy/outrigger/filter/http/original_ip_detection/custom_header"
 	"github.com/outrigger-proxy/outrigger/filter/http/original_ip_detection/xff"
@@ -38,6 +41,9 @@ func Extensions() *filter.Extensions {
 	filter.AddNetwork(e, echo.New)
 	filter.AddNetwork(e, hcm.New)
 	filter.AddNetwork(e, tcpproxy.New)
+	filter.AddHTTP(e, grpchttp1bridge.New)
+	filter.AddHTTP(e, grpcstats.New)
+	filter.AddHTTP(e, grpcweb.New)
 	filter.AddHTTP(e, healthcheck.New)
 	filter.AddHTTP(e, router.New)
 	filter.AddHTTP(e, setmetadata.New)
