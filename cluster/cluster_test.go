@@ -70,7 +70,8 @@ func TestRefused(t *testing.T) {
 	hosts := assignment(endpoints(""))
 	http := "typed_extension_protocol_options: {envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {'@type': type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, "
 	for _, c := range []struct{ text, want string }{
-		{"type: EDS", "type: EDS"},
+		{"type: EDS", "eds_cluster_config.eds_config: cannot create an EDS cluster without an EDS config"},
+		{"type: EDS\neds_cluster_config: {eds_config: {ads: {}}}", "eds_cluster_config.eds_config.there is no control plane to ask"},
 		{"type: LOGICAL_DNS\n" + hosts[:len(hosts)-3] + ", {}]}", "load_assignment.endpoints: LOGICAL_DNS clusters must have a single"},
 		{"type: ORIGINAL_DST", "Only 'CLUSTER_PROVIDED' is allowed"},
 		{"type: ORIGINAL_DST\nlb_policy: CLUSTER_PROVIDED\n" + hosts, "load_assignment: ORIGINAL_DST clusters must have no load assignment"},
@@ -407,7 +408,7 @@ func TestAddAfterStart(t *testing.T) {
 	w := &fiber.Worker{}
 	m, loop := manager(w)
 	ready := false
-	m.Start(func() { ready = true })
+	m.Start(func() {}, func() { ready = true })
 	if !ready {
 		t.Error("nobody to wait for")
 	}
@@ -453,7 +454,7 @@ func BenchmarkTenThousandClusters(b *testing.B) {
 				b.Fatal(err)
 			}
 		}
-		m.Start(func() {})
+		m.Start(func() {}, func() {})
 	}
 }
 

@@ -23,6 +23,7 @@ const (
 	strictDNS
 	logicalDNS
 	originalDst
+	eds
 )
 
 // config is a cluster's configuration, parsed.
@@ -36,6 +37,7 @@ type config struct {
 	tcpIdle         time.Duration
 	dns             dnsOptions
 	original        originalOptions
+	eds             edsOptions
 	limits          [pool.Priorities]pool.Maxima
 	hostConnections [pool.Priorities]int64
 	lb              lbOptions
@@ -131,7 +133,8 @@ func (o *config) parseType(c *clusterv3.Cluster) (err error) {
 	case clusterv3.Cluster_ORIGINAL_DST:
 		o.kind = originalDst
 	case clusterv3.Cluster_EDS:
-		return refused("type", "EDS is not supported yet: it needs a control plane")
+		o.kind = eds
+		return o.parseEDS(c)
 	}
 	if t := c.GetClusterType(); t != nil {
 		if err := o.parseClusterType(t); err != nil {

@@ -24,6 +24,7 @@ import (
 	"github.com/outrigger-proxy/outrigger/internal/snapshot"
 	"github.com/outrigger-proxy/outrigger/internal/sockopt"
 	"github.com/outrigger-proxy/outrigger/internal/stats"
+	"github.com/outrigger-proxy/outrigger/internal/subscription"
 	"github.com/outrigger-proxy/outrigger/internal/transport"
 )
 
@@ -36,6 +37,8 @@ type Env struct {
 	Files   *logfile.Set
 	Control *control.Loop
 	Secrets *transport.Secrets
+	// Resources is where endpoints come from that a control plane assigns; nil: nowhere.
+	Resources subscription.Source
 	// Locality is the node's: zone-aware routing compares with it.
 	Locality Locality
 	// LocalCluster is cluster_manager.local_cluster_name: the cluster that this proxy is a part of.
@@ -74,10 +77,9 @@ type Manager struct {
 	gate     dns.Gate
 	clusters map[string]*Cluster // the current ones
 	warming  map[string]*Cluster // and those that will take their place
-	waiting  int                 // of Start
-	ready    func()
 	started  bool
 	batch    int
+	calls    []func() // wait for all
 	// atomic
 	set snapshot.Value[map[string]*Cluster]
 }
@@ -129,27 +131,45 @@ func (m *Manager) Each(f func(*Cluster)) {
 // Names returns the names of all clusters, sorted.
 func (m *Manager) Names() []string { return slices.Sorted(maps.Keys(m.clusters)) }
 
-// Start resolves what must be resolved and calls ready, on the control loop, when every cluster has come so far.
-func (m *Manager) Start(ready func()) {
-	m.started, m.ready, m.waiting = true, ready, 1
+// Start begins to find hosts, in two steps as in Envoy: first those of the clusters that need no control plane, since it may be one of
+// them; then primary is called, and the others follow. Ready is called when every cluster is warm. All is on the control loop.
+func (m *Manager) Start(primary, ready func()) {
+	m.started = true
 	frozen := maps.Clone(m.clusters)
 	m.set.Store(&frozen)
-	for _, c := range m.clusters {
-		if c.config.waitForWarm && !c.warm {
-			m.waiting++
-			c.onWarm = m.oneReady
-		}
-		c.start()
-	}
-	m.oneReady()
+	m.begin((*Cluster).primary, func(c *Cluster, f func()) bool { c.onFound = f; return !c.found }, func() {
+		primary()
+		m.begin(func(c *Cluster) bool { return !c.primary() }, nil, func() {})
+		m.begin(nil, func(c *Cluster, f func()) bool { c.onWarm = f; return !c.warm }, ready)
+	})
 }
 
-func (m *Manager) oneReady() {
-	if m.waiting--; m.waiting == 0 && m.ready != nil {
-		ready := m.ready
-		m.ready = nil
-		ready()
+// begin starts the clusters that are chosen, nil: none, and calls then when all that the process shall wait for have come so far as wait
+// says, which is given what to call then.
+func (m *Manager) begin(chosen func(*Cluster) bool, wait func(c *Cluster, f func()) bool, then func()) {
+	waiting := 1
+	one := func() {
+		if waiting--; waiting == 0 {
+			then()
+		}
 	}
+	var list []*Cluster
+	for _, name := range m.Names() {
+		c := m.clusters[name]
+		if chosen != nil && !chosen(c) {
+			continue
+		}
+		list = append(list, c)
+		if wait != nil && c.config.waitForWarm && wait(c, one) {
+			waiting++
+		}
+	}
+	for _, c := range list {
+		if chosen != nil {
+			c.start()
+		}
+	}
+	one()
 }
 
 // Close ends everything that runs for clusters: look-ups, timers, connections without a stream.
@@ -177,22 +197,30 @@ func (m *Manager) publish() {
 		frozen := maps.Clone(m.clusters)
 		m.set.Store(&frozen)
 	}
+	m.calm()
 }
 
 // Add makes a cluster, or the next version of it; static says that it comes from the bootstrap. Before Start it is there at once,
 // afterwards when it is warm. A configuration that means the same as the current one changes nothing, nor does an update of a
 // static cluster from elsewhere.
 func (m *Manager) Add(p *clusterv3.Cluster, static bool) error {
+	_, err := m.Update(p, static, "")
+	return err
+}
+
+// Update is Add for a version of a control plane's; changed is false if it means the same as before.
+func (m *Manager) Update(p *clusterv3.Cluster, static bool, version string) (changed bool, err error) {
 	if m.err != nil {
-		return m.err
+		return false, m.err
 	}
 	if old := m.latest(p.GetName()); old != nil && (old.Static && !static || proto.Equal(old.Proto, p)) {
-		return nil
+		return false, nil
 	}
 	c, err := m.build(p, static)
 	if err != nil {
-		return fmt.Errorf("cluster %q: %w", p.GetName(), err)
+		return false, fmt.Errorf("cluster %q: %w", p.GetName(), err)
 	}
+	c.Version = version
 	if m.latest(c.Name) == nil {
 		m.stats.Added.Inc()
 	} else {
@@ -200,7 +228,7 @@ func (m *Manager) Add(p *clusterv3.Cluster, static bool) error {
 	}
 	if !m.started {
 		m.install(c)
-		return nil
+		return true, nil
 	}
 	if w := m.warming[c.Name]; w != nil {
 		w.discard(m)
@@ -213,7 +241,7 @@ func (m *Manager) Add(p *clusterv3.Cluster, static bool) error {
 		m.install(c)
 	}
 	m.publish()
-	return nil
+	return true, nil
 }
 
 func (m *Manager) latest(name string) *Cluster {
@@ -299,15 +327,16 @@ func (m *Manager) build(p *clusterv3.Cluster, static bool) (*Cluster, error) {
 		return nil, err
 	}
 	scope := m.env.Stats.Root().Sub("cluster").Sub(o.altName)
-	sockets, err := m.sockets(p, scope)
-	if err != nil {
-		return nil, err
-	}
 	c := &Cluster{
 		Name: o.name, AltName: o.altName, Metadata: o.metadata, Static: static, Proto: p, Updated: time.Now(),
 		TCPIdle: o.tcpIdle, MaxStreamDuration: o.http.maxStream, m: m, config: o, balancers: make([]*balancer, len(m.env.Workers)),
-		sockets: sockets, Codes: scope,
+		Codes: scope,
 	}
+	sockets, err := m.sockets(c)
+	if err != nil {
+		return nil, err
+	}
+	c.sockets = sockets
 	c.Stats = stats.New[Stats](c.Codes)
 	c.Stats.TransportSocketDefaultMatch.Inc()
 	if p.GetUpstreamBindConfig() == nil {
@@ -332,18 +361,24 @@ func (m *Manager) build(p *clusterv3.Cluster, static bool) (*Cluster, error) {
 	}
 	c.hosts.Store(nothing())
 	c.originals.set.Store(&map[netip.AddrPort]*original{})
-	c.begin()
+	if err := c.begin(); err != nil {
+		c.discard(m)
+		return nil, err
+	}
 	return c, nil
 }
 
 // begin gives a cluster its source. What needs no question is there at once.
-func (c *Cluster) begin() {
+func (c *Cluster) begin() (err error) {
 	o := c.config
 	switch o.kind {
 	case static:
 		c.update(o.assignment)
 	case originalDst:
 		c.update(&discovery.Assignment{})
+	case eds:
+		c.source, err = c.discover()
+		return err
 	default:
 		resolver := o.dns.resolver
 		if resolver == nil {
@@ -358,6 +393,7 @@ func (c *Cluster) begin() {
 			Counts: counts{c.Stats}, After: c.m.after, Post: c.m.post, Gate: &c.m.gate,
 		})
 	}
+	return nil
 }
 
 // start asks the questions.

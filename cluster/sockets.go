@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"reflect"
 
-	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
-
 	"github.com/outrigger-proxy/outrigger/cluster/pool"
 	"github.com/outrigger-proxy/outrigger/internal/stats"
 	"github.com/outrigger-proxy/outrigger/internal/stream"
@@ -26,18 +24,18 @@ type socketMatch struct {
 // matchNamespace is where the metadata of a host say which transport socket is for it.
 const matchNamespace = "envoy.transport_socket_match"
 
-func (m *Manager) sockets(p *clusterv3.Cluster, scope stats.Scope) (s *sockets, err error) {
+func (m *Manager) sockets(of *Cluster) (s *sockets, err error) {
 	s = &sockets{}
-	if s.usual, err = m.transport(p.GetName(), scope, p.GetTransportSocket()); err != nil {
+	if s.usual, err = m.transport(of, of.Proto.GetTransportSocket()); err != nil {
 		return nil, fmt.Errorf("transport_socket: %w", err)
 	}
-	for i, c := range p.GetTransportSocketMatches() {
-		built, err := m.transport(p.GetName(), scope, c.GetTransportSocket())
+	for i, c := range of.Proto.GetTransportSocketMatches() {
+		built, err := m.transport(of, c.GetTransportSocket())
 		if err != nil {
 			s.close()
 			return nil, fmt.Errorf("transport_socket_matches[%d].transport_socket: %w", i, err)
 		}
-		s.matches = append(s.matches, socketMatch{c.GetMatch().AsMap(), built, scope.Sub(c.GetName()).Counter("total_match_count")})
+		s.matches = append(s.matches, socketMatch{c.GetMatch().AsMap(), built, of.Codes.Sub(c.GetName()).Counter("total_match_count")})
 	}
 	return s, nil
 }

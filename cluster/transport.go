@@ -30,6 +30,9 @@ type TransportEnv struct {
 
 	Scope   stats.Scope // cluster.<name>.
 	Cluster string
+	// Warm is called by a factory that cannot serve yet, such as one that waits for its secrets: the cluster takes no part before ready
+	// is called, on the control loop.
+	Warm func() (ready func())
 	// Inner builds the transport socket that another one wraps; errors are about it.
 	Inner func(t *corev3.TransportSocket) (TransportSocket, error)
 	Name  string // of the transport socket, in the configuration
@@ -60,12 +63,12 @@ func (rawBuffer) Client(_ *fiber.Worker, c fiber.Conn, _ *pool.Info) (fiber.Conn
 	return c, nil
 }
 
-func (m *Manager) transport(name string, scope stats.Scope, t *corev3.TransportSocket) (TransportSocket, error) {
+func (m *Manager) transport(c *Cluster, t *corev3.TransportSocket) (TransportSocket, error) {
 	if t == nil || t.GetTypedConfig() == nil && (t.GetName() == "raw_buffer" || t.GetName() == "envoy.transport_sockets.raw_buffer") {
 		return rawBuffer{}, nil
 	}
 	return m.env.Extensions.TransportSockets.Build(t.GetTypedConfig(), TransportEnv{
-		Env: &m.env, Scope: scope, Cluster: name, Name: t.GetName(),
-		Inner: func(t *corev3.TransportSocket) (TransportSocket, error) { return m.transport(name, scope, t) },
+		Env: &m.env, Scope: c.Codes, Cluster: c.Name, Name: t.GetName(), Warm: c.wait,
+		Inner: func(t *corev3.TransportSocket) (TransportSocket, error) { return m.transport(c, t) },
 	})
 }

@@ -18,12 +18,13 @@ func (c *Cluster) update(a *discovery.Assignment) {
 	if a != nil {
 		c.apply(a)
 	}
-	if !c.warm {
-		c.warm = true
-		if c.onWarm != nil {
-			c.onWarm()
+	if !c.found {
+		c.found = true
+		if c.onFound != nil {
+			c.onFound()
 		}
 	}
+	c.settle()
 }
 
 func (c *Cluster) apply(a *discovery.Assignment) {

@@ -16,3 +16,13 @@ func (m *Manager) Warming() []string {
 	}
 	return slices.Sorted(maps.Keys(names))
 }
+
+// EachVersion calls f for every cluster in force and every one that is warming, sorted by name. Control loop only.
+func (m *Manager) EachVersion(f func(c *Cluster, warming bool)) {
+	for _, n := range m.Names() {
+		f(m.clusters[n], false)
+	}
+	for _, n := range slices.Sorted(maps.Keys(m.warming)) {
+		f(m.warming[n], true)
+	}
+}

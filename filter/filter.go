@@ -16,6 +16,7 @@ import (
 	"github.com/outrigger-proxy/outrigger/internal/runtime"
 	"github.com/outrigger-proxy/outrigger/internal/stats"
 	"github.com/outrigger-proxy/outrigger/internal/stream"
+	"github.com/outrigger-proxy/outrigger/internal/subscription"
 	"github.com/outrigger-proxy/outrigger/internal/transport"
 )
 
@@ -37,6 +38,8 @@ type Process struct {
 	Logs       *log.Set
 	Files      *logfile.Set
 	Secrets    *transport.Secrets
+	Resources  subscription.Source // what a control plane sends; nil: there is none
+	Routes     *Routes
 	Extensions *Extensions
 	Node       Node
 }

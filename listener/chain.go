@@ -49,10 +49,12 @@ func buildChain(p *listenerv3.FilterChain, env filter.Env) (*chain, error) {
 		v, err := buildFilter(f, env)
 		if err != nil {
 			c.close()
+			c.end()
 			return nil, fmt.Errorf("filters[%d]: %w", i, err)
 		}
 		if err := c.append(v, f, i == len(p.GetFilters())-1); err != nil {
 			c.close()
+			c.end()
 			return nil, fmt.Errorf("filters[%d]: %w", i, err)
 		}
 	}
@@ -63,6 +65,21 @@ func buildChain(p *listenerv3.FilterChain, env filter.Env) (*chain, error) {
 func (c *chain) close() {
 	if t, ok := c.transport.(interface{ Close() }); ok {
 		t.Close()
+	}
+}
+
+// end ends what the filters follow, such as their routes. No connection is left.
+func (c *chain) end() {
+	for _, s := range c.steps {
+		closeFilter(s.network)
+		closeFilter(s.wrapper)
+	}
+	closeFilter(c.terminal)
+}
+
+func closeFilter(f any) {
+	if f, ok := f.(interface{ Close() }); ok {
+		f.Close()
 	}
 }
 

@@ -46,6 +46,8 @@ type Listener struct {
 	xds     string // version of the response that brought it
 	updated time.Time
 	warm    *version // the next version, while it warms
+	// replaces is the listener whose place l takes once it is warm.
+	replaces *Listener
 	// atomic
 	current snapshot.Value[version]
 	open    atomic.Int64 // connections, those under inspection too
@@ -140,6 +142,7 @@ func (l *Listener) build(p *listenerv3.Listener, c *config, old *version) (*vers
 	}
 	if err := v.buildChains(p, env, old); err != nil {
 		v.close(old)
+		v.end(old)
 		return nil, err
 	}
 	return v, nil
@@ -241,11 +244,20 @@ func (v *version) buildChains(p *listenerv3.Listener, env filter.Env, old *versi
 	return err
 }
 
-// close ends the chains that no other version has.
+// close ends the chains that no other version has. Connections that there are go on.
 func (v *version) close(other *version) {
 	for _, c := range v.list {
 		if other == nil || !slices.Contains(other.list, c) {
 			c.close()
+		}
+	}
+}
+
+// end ends what the filters of these chains follow: no connection is left.
+func (v *version) end(other *version) {
+	for _, c := range v.list {
+		if other == nil || !slices.Contains(other.list, c) {
+			c.end()
 		}
 	}
 }

@@ -45,6 +45,7 @@ type Manager struct {
 	started   bool
 	closed    bool
 	unnamed   int
+	calls     []func()      // wait until no listener warms for the first time
 	timers    []*time.Timer // of drains under way
 	// atomic
 	byAddress snapshot.Value[map[netip.AddrPort]*Listener]
@@ -225,22 +226,35 @@ func (l *Listener) begin(replaced *Listener) {
 	m := l.m
 	m.stats.CreateSuccess.Inc()
 	m.stats.Warming.Inc()
-	activate := func() {
+	l.replaces = replaced
+	v := l.warm
+	v.whenWarm(func() { l.activate(v) })
+}
+
+// activate makes v, which is warm, the version in force, unless a later one came or the listener went.
+func (l *Listener) activate(v *version) {
+	m := l.m
+	if l.warm != v {
+		return
+	}
+	first, old := l.state == Warming, l.current.Load()
+	l.install(v)
+	if old != nil {
+		m.retireChains(l, old, v)
+	}
+	if first {
 		m.stats.Warming.Dec()
-		if !slices.Contains(m.listeners, l) { // removed while it was warming
-			return
-		}
 		m.stats.Active.Inc()
-		l.install(l.warm)
 		if m.started {
 			l.accept()
 		}
-		if replaced != nil {
-			m.retire(replaced)
-		}
-		m.publish()
 	}
-	l.warm.whenWarm(activate)
+	if o := l.replaces; o != nil {
+		l.replaces = nil
+		m.retire(o)
+	}
+	m.publish()
+	m.calm()
 }
 
 func (v *version) whenWarm(f func()) {
@@ -267,31 +281,33 @@ func (l *Listener) update(p *listenerv3.Listener, xds string) error {
 	}
 	if l.warm != nil {
 		l.warm.close(l.current.Load())
+		l.warm.end(l.current.Load())
 	}
 	v.xds, l.warm = xds, v
 	m := l.m
 	m.stats.Modified.Inc()
 	m.stats.InPlace.Inc()
 	m.stats.CreateSuccess.Inc()
-	v.whenWarm(func() {
-		if l.warm != v { // a later one came, or the listener went
-			return
-		}
-		first, old := l.state == Warming, l.current.Load()
-		l.install(v)
-		if old != nil {
-			m.retireChains(l, old, v)
-		}
-		if first {
-			m.stats.Active.Inc()
-			m.stats.Warming.Dec()
-			if m.started {
-				l.accept()
-			}
-		}
-		m.publish()
-	})
+	v.whenWarm(func() { l.activate(v) })
 	return nil
+}
+
+// WhenWarm calls f, on the control loop, once: when no listener is warming for the first time, which may be now.
+func (m *Manager) WhenWarm(f func()) {
+	m.calls = append(m.calls, f)
+	m.calm()
+}
+
+// calm tells those who wait for it that every listener has a version in force.
+func (m *Manager) calm() {
+	if len(m.calls) == 0 || slices.ContainsFunc(m.listeners, func(l *Listener) bool { return l.state == Warming }) {
+		return
+	}
+	calls := m.calls
+	m.calls = nil
+	for _, f := range calls {
+		f()
+	}
 }
 
 // latest is the configuration that the next one is compared with.
@@ -312,14 +328,22 @@ func (l *Listener) config() *config {
 // retire stops l at once and closes its connections when the drain time has passed.
 func (m *Manager) retire(l *Listener) {
 	l.stop()
+	v := l.current.Load()
 	if l.warm != nil {
-		l.warm.close(l.current.Load())
+		l.warm.close(v)
+		l.warm.end(v)
 	}
-	if v := l.current.Load(); v != nil {
+	if v != nil {
 		v.close(nil)
 	}
 	l.warm = nil
+	if o := l.replaces; o != nil {
+		l.replaces = nil
+		m.retire(o)
+	}
 	if l.state == Warming {
+		m.stats.Warming.Dec()
+		m.calm()
 		return
 	}
 	l.state = Draining
@@ -329,6 +353,7 @@ func (m *Manager) retire(l *Listener) {
 	l.drain.Start(m.config.DrainTime, m.config.DrainImmediate)
 	m.after(func() {
 		l.end(nil)
+		v.end(nil)
 		m.stats.Draining.Dec()
 		m.draining = slices.DeleteFunc(m.draining, func(o *Listener) bool { return o == l })
 	})
@@ -351,6 +376,9 @@ func (m *Manager) retireChains(l *Listener, old, now *version) {
 	m.after(func() {
 		m.stats.ChainsDraining.Add(-int64(len(gone)))
 		l.end(func(c *chain) bool { return gone[c] })
+		for c := range gone {
+			c.end()
+		}
 	})
 }
 

@@ -94,7 +94,6 @@ func refuse(b *bootstrapv3.Bootstrap) error {
 		path string
 		set  bool
 	}{
-		{"dynamic_resources", proto.Size(b.GetDynamicResources()) > 0},
 		{"hds_config", b.GetHdsConfig() != nil},
 		{"tracing", b.GetTracing().GetHttp() != nil},
 		{"cluster_manager.load_stats_config", b.GetClusterManager().GetLoadStatsConfig() != nil},

@@ -7,30 +7,49 @@ import (
 
 	adminv3 "github.com/envoyproxy/go-control-plane/envoy/admin/v3"
 	"go.uber.org/zap"
+
+	"github.com/outrigger-proxy/outrigger/internal/subscription"
 )
 
-// start runs on the control loop: clusters first, and listeners once every cluster has its hosts.
+// start runs on the control loop. Envoy's order: clusters that need no control plane, then its stream and the clusters that do, then
+// those that it sends; listeners and their routes once every cluster has its hosts; and when they are warm the process is live.
 func (p *Proxy) start() {
 	p.writeAdminAddress()
 	p.scheduleFlush()
-	p.Clusters.Start(func() {
-		if p.draining {
-			return
-		}
-		if err := p.Listeners.Start(); err != nil {
-			p.log.Error("cannot listen", zap.Error(err))
-			p.Quit()
-			return
-		}
-		p.server.expiry(p)
-		p.state.Store(int32(adminv3.ServerInfo_LIVE))
-		p.server.InitializationTime.Record(uint64(time.Since(p.options.Started).Milliseconds()))
-		p.log.Info("all clusters and listeners are up", zap.Int("workers", len(p.Workers)))
-		close(p.live)
-		if p.options.Flags.GetMode() == adminv3.CommandLineOptions_InitOnly {
-			p.Quit()
-		}
+	x := p.dynamic.client
+	x.Pause(subscription.Routes())
+	x.Hold(func() {
+		p.Clusters.Start(x.Start, func() {
+			p.dynamic.clusters.begin(func() { p.Clusters.WhenWarm(p.startListeners) })
+		})
 	})
+}
+
+// startListeners asks for the listeners.
+func (p *Proxy) startListeners() {
+	p.log.Info("all clusters initialized. initializing init manager")
+	p.dynamic.listeners.begin(func() { p.Listeners.WhenWarm(p.goLive) })
+	p.dynamic.client.Resume(subscription.Routes())
+}
+
+// goLive lets the listeners accept.
+func (p *Proxy) goLive() {
+	if p.draining {
+		return
+	}
+	if err := p.Listeners.Start(); err != nil {
+		p.log.Error("cannot listen", zap.Error(err))
+		p.Quit()
+		return
+	}
+	p.server.expiry(p)
+	p.state.Store(int32(adminv3.ServerInfo_LIVE))
+	p.server.InitializationTime.Record(uint64(time.Since(p.options.Started).Milliseconds()))
+	p.log.Info("all clusters and listeners are up", zap.Int("workers", len(p.Workers)))
+	close(p.live)
+	if p.options.Flags.GetMode() == adminv3.CommandLineOptions_InitOnly {
+		p.Quit()
+	}
 }
 
 // scheduleFlush ends an interval of the statistics every stats_flush_interval.

@@ -56,6 +56,7 @@ type Proxy struct {
 	bootstrap *bootstrapv3.Bootstrap
 	options   Options
 	config    *config
+	dynamic   dynamic
 	drain     *drain.Drain
 	process   *filter.Process
 	admin     *admin.Server
@@ -110,6 +111,10 @@ func (p *Proxy) build() (err error) {
 	}
 	p.Files = logfile.New(p.logOptions(), p.Stats.Root())
 	p.Secrets = transport.NewSecrets(p.Control.Post, p.options.Logs.Get("secret"), p.Stats.Root())
+	if err := p.makeClient(); err != nil {
+		return err
+	}
+	p.Secrets.Resources = p.dynamic.client
 	p.makeManagers()
 	// The admin interface is there from the start, but what it asks of the control loop waits for Run.
 	if !p.validating() {
@@ -147,13 +152,14 @@ func (p *Proxy) logOptions() logfile.Options {
 func (p *Proxy) makeManagers() {
 	p.Clusters = cluster.NewManager(cluster.Env{
 		Workers: p.Workers, Stats: p.Stats, Runtime: p.Runtime, Logs: p.options.Logs, Files: p.Files, Control: p.Control, Secrets: p.Secrets,
-		Extensions: &cluster.Extensions{TransportSockets: p.options.Extensions.Upstream},
-		Locality:   p.config.locality, LocalCluster: p.bootstrap.GetClusterManager().GetLocalClusterName(),
+		Resources: p.dynamic.client, Extensions: &cluster.Extensions{TransportSockets: p.options.Extensions.Upstream},
+		Locality: p.config.locality, LocalCluster: p.bootstrap.GetClusterManager().GetLocalClusterName(),
 		Bind: p.bootstrap.GetClusterManager().GetUpstreamBindConfig(), DNS: p.config.dns,
 	})
 	p.process = &filter.Process{
 		Workers: p.Workers, Clusters: p.Clusters, Stats: p.Stats, Runtime: p.Runtime, Logs: p.options.Logs,
 		Files: p.Files, Secrets: p.Secrets, Extensions: p.options.Extensions, Node: p.config.filterNode(),
+		Resources: p.dynamic.client, Routes: filter.NewRoutes(p.dynamic.client),
 	}
 	p.Listeners = listener.NewManager(listener.Config{
 		Process: p.process, Control: p.Control, Drain: p.drain, DrainTime: p.drainTime(),
@@ -184,7 +190,7 @@ func (p *Proxy) addResources() error {
 			return err
 		}
 	}
-	return nil
+	return p.subscribe()
 }
 
 func (p *Proxy) drainTime() time.Duration { return p.options.Flags.GetDrainTime().AsDuration() }
@@ -193,7 +199,7 @@ func (p *Proxy) openAdmin() (err error) {
 	p.admin, err = admin.New(p.bootstrap.GetAdmin(), admin.Process{
 		Process: p.process, Listeners: p.Listeners, Bootstrap: p.bootstrap, Flags: p.options.Flags, Node: p.config.node, Control: p.Control,
 		Tags: p.config.tags, Buckets: p.config.buckets, Keep: p.config.keep, FlushOnAdmin: p.bootstrap.GetStatsFlushOnAdmin(),
-		Started: p.options.Started, Lifecycle: (*lifecycle)(p),
+		Started: p.options.Started, Lifecycle: (*lifecycle)(p), Dynamic: &p.dynamic,
 	})
 	return err
 }
@@ -214,6 +220,7 @@ func (p *Proxy) Run() {
 	<-p.ended
 	p.stop()
 	running.Wait()
+	p.dynamic.client.Wait()
 	p.Files.Close()
 }
 
@@ -241,6 +248,9 @@ func (p *Proxy) stop() {
 		p.Secrets.Close()
 	}
 	closed := func() {
+		if p.dynamic.client != nil {
+			p.dynamic.client.Close()
+		}
 		if p.Listeners != nil {
 			p.Listeners.Close()
 		}

@@ -123,14 +123,7 @@ func (c *Client) Connect(w *fiber.Worker, raw fiber.Conn, o *Wish) (fiber.Conn, 
 	n := newConn(w, raw)
 	h := &n.wire.session
 	*h = session{counts: c.counts, id: st.id}
-	config := st.config.Clone()
-	config.ServerName = c.ServerName(o)
-	switch {
-	case len(o.ALPN) > 0:
-		config.NextProtos = o.ALPN
-	case len(config.NextProtos) == 0:
-		config.NextProtos = o.FallbackALPN
-	}
+	config := c.configFor(st, o, h)
 	if id := st.id; id != nil {
 		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			if id.slow {
@@ -139,14 +132,27 @@ func (c *Client) Connect(w *fiber.Worker, raw fiber.Conn, o *Wish) (fiber.Conn, 
 			return &id.cert, nil
 		}
 	}
-	if verify := c.verification(st, o, config.ServerName); verify != nil {
-		config.VerifyConnection = func(cs tls.ConnectionState) error { return verify(h, &cs) }
-	}
 	if c.keyLog.wants(&n.wire) {
 		config.KeyLogWriter = keyLines{c.keyLog.file, w.ID}
 	}
 	n.tls = tls.Client(&n.wire, config)
 	return n.shake()
+}
+
+// configFor is what a handshake is made with, but for the certificate.
+func (c *Client) configFor(st *clientState, o *Wish, h *session) *tls.Config {
+	config := st.config.Clone()
+	config.ServerName = c.ServerName(o)
+	switch {
+	case len(o.ALPN) > 0:
+		config.NextProtos = o.ALPN
+	case len(config.NextProtos) == 0:
+		config.NextProtos = o.FallbackALPN
+	}
+	if verify := c.verification(st, o, config.ServerName); verify != nil {
+		config.VerifyConnection = func(cs tls.ConnectionState) error { return verify(h, &cs) }
+	}
+	return config
 }
 
 // verification is how the server's certificate is judged; nil: not at all, which is Envoy's default.

@@ -18,6 +18,9 @@ type Env struct {
 	Scope   stats.Scope // listener.<address>. or cluster.<name>.
 	Secrets *Secrets
 	Files   *logfile.Set // for key_log
+	// Warm, if there is one, is called by a context that waits for secrets of a control plane: ready is called on the control loop when
+	// they are there, or have not come in time.
+	Warm func() (ready func())
 }
 
 // context is what the contexts of servers and clients have in common (CommonTlsContext).
@@ -28,15 +31,17 @@ type context struct {
 	number     uint64 // of the making
 	params     params
 	static     []*identity
-	dynamic    []*subscription
+	dynamic    []*secret
 	validation *tlsv3.CertificateValidationContext // the only one, or the default of a combined one
-	trust      *subscription                       // nil: validation is all
-	tickets    *subscription
+	trust      *secret                             // nil: validation is all
+	tickets    *secret
 	alpn       []string
 	keyLog     *keyLog
 	apply      func(m *secretsNow) error
+	follows    []*secret // all that come from elsewhere
 	// owned by the control loop
 	current *secretsNow
+	warm    func() // to be called when all of them have been answered for; nil: nobody waits
 }
 
 // secretsNow is what a context works with until a secret changes.
@@ -212,6 +217,9 @@ func (c *context) begin() error {
 		c.number = max(c.number, other.number+1)
 	}
 	s.contexts[c] = struct{}{}
+	if c.env.Warm != nil && !c.answered() {
+		c.warm = c.env.Warm()
+	}
 	return nil
 }
 

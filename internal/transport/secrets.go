@@ -16,12 +16,16 @@ import (
 
 	"github.com/outrigger-proxy/outrigger/internal/protofile"
 	"github.com/outrigger-proxy/outrigger/internal/stats"
+	"github.com/outrigger-proxy/outrigger/internal/subscription"
 	"github.com/outrigger-proxy/outrigger/internal/watch"
 )
 
 // Secrets are the certificates, keys and validation contexts of a process that are known by name: those of the bootstrap, and those
 // that come from files and change with them (SDS over the filesystem). It belongs to the control loop.
 type Secrets struct {
+	// Resources is where secrets come from that a control plane sends; nil: nowhere. It is set before the first context is made.
+	Resources subscription.Source
+
 	// set at construction
 	post  func(func()) bool
 	log   *zap.Logger
@@ -29,17 +33,17 @@ type Secrets struct {
 	watch *watch.Watcher
 	// owned by the control loop
 	static   map[string]*tlsv3.Secret
-	dynamic  map[subscriptionKey]*subscription
+	dynamic  map[secretKey]*secret
 	contexts map[*context]struct{}
 }
 
-type subscriptionKey struct{ path, name, kind string }
+type secretKey struct{ path, name, kind string }
 
 // NewSecrets makes a store without secrets. post runs a function on the control loop.
 func NewSecrets(post func(func()) bool, log *zap.Logger, scope stats.Scope) *Secrets {
 	return &Secrets{
 		post: post, log: log, scope: scope, watch: watch.New(), static: map[string]*tlsv3.Secret{},
-		dynamic: map[subscriptionKey]*subscription{}, contexts: map[*context]struct{}{},
+		dynamic: map[secretKey]*secret{}, contexts: map[*context]struct{}{},
 	}
 }
 
@@ -137,58 +141,74 @@ type sdsStats struct {
 	Text     stats.Text      `stat:"version_text"`
 }
 
-// subscription is a secret that comes from a file.
-type subscription struct {
+// secret is a secret that comes from a file or from a control plane.
+type secret struct {
 	// set at construction
 	s      *Secrets
-	key    subscriptionKey
-	source *corev3.PathConfigSource
-	stats  *sdsStats
+	key    secretKey
+	source *corev3.PathConfigSource  // nil: it comes from a control plane
+	stats  *sdsStats                 // of a file
+	wish   subscription.Subscription // nil: it comes from a file
 	// owned by the control loop
 	secret  *tlsv3.Secret // the last good one; nil: none yet
 	version string
 	updated time.Time
 	users   []*context
+	heard   bool     // an answer has come, or none in time
 	watches []func() // of the file itself
 	files   []func() // of the files that the secret names
 }
 
 // find returns the named secret, and follows it for c. Its error is about the configuration, not about what is in a file.
-func (s *Secrets) find(p *tlsv3.SdsSecretConfig, kind string, c *context) (*subscription, error) {
+func (s *Secrets) find(p *tlsv3.SdsSecretConfig, kind string, c *context) (*secret, error) {
 	if p.GetSdsConfig() == nil {
-		secret := s.static[p.GetName()]
-		if secret == nil || kindOf(secret) != kind {
+		known := s.static[p.GetName()]
+		if known == nil || kindOf(known) != kind {
 			return nil, fmt.Errorf("name: Unknown static %s secret: '%s'", kind, p.GetName())
 		}
-		return &subscription{secret: secret, key: subscriptionKey{name: p.GetName()}}, nil
+		return &secret{secret: known, key: secretKey{name: p.GetName()}}, nil
 	}
 	source := p.GetSdsConfig().GetPathConfigSource()
 	if path := p.GetSdsConfig().GetPath(); path != "" {
 		source = &corev3.PathConfigSource{Path: path}
 	}
-	if source == nil {
-		return nil, errors.New("sds_config: secrets come from path_config_source only; a control plane is not supported yet")
-	}
 	if source.GetPollInterval() != nil {
 		return nil, errors.New("sds_config.path_config_source.poll_interval: is not supported: files are watched")
 	}
-	key := subscriptionKey{source.GetPath(), p.GetName(), kind}
+	key := secretKey{sourceKey(p), p.GetName(), kind}
 	d := s.dynamic[key]
-	if d == nil {
-		d = &subscription{s: s, key: key, source: source, stats: stats.New[sdsStats](s.scope.Sub("sds").Sub(p.GetName()))}
-		if err := d.begin(); err != nil {
-			return nil, fmt.Errorf("sds_config.path_config_source.%w", err)
+	fresh := d == nil
+	if fresh {
+		d = &secret{s: s, key: key, source: source, stats: &sdsStats{}}
+		if err := d.open(p); err != nil {
+			return nil, fmt.Errorf("sds_config.%w", err)
 		}
 		s.dynamic[key] = d
 	}
 	if !slices.Contains(d.users, c) {
 		d.users = append(d.users, c)
+		c.follows = append(c.follows, d)
+	}
+	if fresh && d.wish != nil {
+		d.wish.Start()
 	}
 	return d, nil
 }
 
+// open finds where the secret comes from.
+func (d *secret) open(p *tlsv3.SdsSecretConfig) error {
+	if d.source == nil {
+		return d.ask(p)
+	}
+	d.stats = stats.New[sdsStats](d.s.scope.Sub("sds").Sub(p.GetName()))
+	if err := d.begin(); err != nil {
+		return fmt.Errorf("path_config_source.%w", err)
+	}
+	return nil
+}
+
 // begin watches before it reads, so that no change is lost.
-func (d *subscription) begin() error {
+func (d *secret) begin() error {
 	dir, name := filepath.Split(d.source.GetPath())
 	if w := d.source.GetWatchedDirectory().GetPath(); w != "" {
 		dir, name = w, ""
@@ -218,6 +238,10 @@ func (s *Secrets) release(c *context) {
 			delete(s.dynamic, key)
 			stop(d.watches)
 			stop(d.files)
+			if d.wish != nil {
+				d.wish.Close()
+				continue
+			}
 			stats.Drop[sdsStats](s.scope.Sub("sds").Sub(key.name))
 		}
 	}
@@ -230,20 +254,18 @@ func stop(l []func()) {
 }
 
 // reload reads the file again and lets everybody know who uses it.
-func (d *subscription) reload() {
-	if !d.read() {
+func (d *secret) reload() {
+	if d.source == nil { // the files that a secret names have changed
+		_ = d.spread()
 		return
 	}
-	for _, c := range d.users {
-		if err := c.update(); err != nil {
-			d.stats.Rejected.Inc()
-			d.s.log.Warn("a secret cannot be used", zap.String("secret", d.key.name), zap.Error(err))
-		}
+	if d.read() && d.spread() != nil {
+		d.stats.Rejected.Inc()
 	}
 }
 
 // read takes in what the file says, unless it is bad or the same: then the old secret stays.
-func (d *subscription) read() bool {
+func (d *secret) read() bool {
 	d.stats.Attempt.Inc()
 	secret, version, err := d.load()
 	if err != nil {
@@ -259,7 +281,7 @@ func (d *subscription) read() bool {
 	return true
 }
 
-func (d *subscription) load() (*tlsv3.Secret, string, error) {
+func (d *secret) load() (*tlsv3.Secret, string, error) {
 	version, resources, err := readResponse(d.source.GetPath())
 	switch {
 	case err != nil:
@@ -277,22 +299,14 @@ func (d *subscription) load() (*tlsv3.Secret, string, error) {
 		return nil, "", fmt.Errorf("resources[0].%w", err)
 	}
 	secret, ok := m.(*tlsv3.Secret)
-	switch {
-	case !ok:
+	if !ok {
 		return nil, "", fmt.Errorf("resources[0]: %s is not a secret", m.ProtoReflect().Descriptor().FullName())
-	case secret.GetName() != d.key.name:
-		return nil, "", fmt.Errorf("Unexpected SDS secret (expecting %s): %s", d.key.name, secret.GetName())
-	case kindOf(secret) != d.key.kind:
-		return nil, "", fmt.Errorf("resources[0]: %s is a %s, not a %s", secret.GetName(), kindOf(secret), d.key.kind)
 	}
-	if err := try(secret); err != nil {
-		return nil, "", fmt.Errorf("resources[0].%s.%w", d.key.kind, err)
-	}
-	return secret, version, nil
+	return secret, version, d.fits(secret)
 }
 
 // follow watches the files that the secret names, by their directories, as Envoy does.
-func (d *subscription) follow(p *tlsv3.Secret) {
+func (d *secret) follow(p *tlsv3.Secret) {
 	stop(d.files)
 	d.files = nil
 	for dir := range directories(p) {

@@ -208,7 +208,7 @@ func TestRefused(t *testing.T) {
 		"verify_certificate_hash[0]: Invalid hex-encoded SHA-256":    validation(func(v *tlsv3.CertificateValidationContext) { v.VerifyCertificateHash = []string{"zz"} }),
 		"verify_certificate_spki[0]: Invalid base64-encoded":         validation(func(v *tlsv3.CertificateValidationContext) { v.VerifyCertificateSpki = []string{"zz"} }),
 		"tls_certificate_sds_secret_configs[0].name: Unknown static": {TlsCertificateSdsSecretConfigs: []*tlsv3.SdsSecretConfig{{Name: "none"}}},
-		"a control plane is not supported yet":                       {TlsCertificateSdsSecretConfigs: []*tlsv3.SdsSecretConfig{{Name: "x", SdsConfig: &corev3.ConfigSource{ConfigSourceSpecifier: &corev3.ConfigSource_Ads{}}}}},
+		"there is no control plane to ask":                           {TlsCertificateSdsSecretConfigs: []*tlsv3.SdsSecretConfig{{Name: "x", SdsConfig: &corev3.ConfigSource{ConfigSourceSpecifier: &corev3.ConfigSource_Ads{}}}}},
 		"paths must refer to an existing path":                       {TlsCertificateSdsSecretConfigs: []*tlsv3.SdsSecretConfig{fromFile("/no/such/file")}},
 	} {
 		s, err := f.server(c)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	adminv3 "github.com/envoyproxy/go-control-plane/envoy/admin/v3"
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
@@ -19,6 +20,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/outrigger-proxy/outrigger/cluster"
+	"github.com/outrigger-proxy/outrigger/filter"
 	"github.com/outrigger-proxy/outrigger/internal/transport"
 	"github.com/outrigger-proxy/outrigger/listener"
 )
@@ -64,12 +66,14 @@ func (s *Server) dump(name *regexp.Regexp, endpoints bool) (parts []proto.Messag
 	bootstrap.Node = s.Node
 	clusters, assigned := &adminv3.ClustersConfigDump{}, &adminv3.EndpointsConfigDump{}
 	s.Control.Do(func() {
-		s.Clusters.Each(func(c *cluster.Cluster) {
+		clusters.VersionInfo = s.Dynamic.Version(CDS)
+		s.Clusters.EachVersion(func(c *cluster.Cluster, warming bool) {
 			if name.MatchString(c.Name) {
-				err = dumpCluster(clusters, c, err)
-				err = dumpEndpoints(assigned, c, err)
+				err = dumpCluster(clusters, c, warming, err)
+				err = dumpEndpoints(assigned, c, warming, err)
 			}
 		})
+		err = errors.Join(err, s.dumpClusterFailures(clusters, name))
 	})
 	listeners, routes := &adminv3.ListenersConfigDump{}, &adminv3.RoutesConfigDump{}
 	s.eachListener(func(v listener.View) {
@@ -77,6 +81,17 @@ func (s *Server) dump(name *regexp.Regexp, endpoints bool) (parts []proto.Messag
 			err = dumpListener(listeners, v, err)
 		}
 		err = dumpRoutes(routes, v, name, err)
+	})
+	s.Control.Do(func() {
+		listeners.VersionInfo = s.Dynamic.Version(LDS)
+		err = errors.Join(err, s.dumpListenerFailures(listeners, name))
+		if s.Routes != nil {
+			s.Routes.Each(func(v filter.RouteView) {
+				if name.MatchString(v.Name) {
+					err = dumpDynamicRoute(routes, v, err)
+				}
+			})
+		}
 	})
 	parts = []proto.Message{&adminv3.BootstrapConfigDump{Bootstrap: bootstrap, LastUpdated: timestamppb.New(s.Started)}, clusters}
 	if endpoints {
@@ -117,24 +132,32 @@ func dumpSecrets(d *adminv3.SecretsConfigDump, all *transport.Secrets, name *reg
 
 // Each of the functions below adds to a dump, unless something has failed before.
 
-func dumpCluster(d *adminv3.ClustersConfigDump, c *cluster.Cluster, failed error) error {
+func dumpCluster(d *adminv3.ClustersConfigDump, c *cluster.Cluster, warming bool, failed error) error {
 	if failed != nil {
 		return failed
 	}
 	a, err := anypb.New(c.Proto)
 	if c.Static {
 		d.StaticClusters = append(d.StaticClusters, &adminv3.ClustersConfigDump_StaticCluster{Cluster: a, LastUpdated: timestamppb.New(c.Updated)})
+		return err
+	}
+	one := &adminv3.ClustersConfigDump_DynamicCluster{Cluster: a, LastUpdated: timestamppb.New(c.Updated), VersionInfo: c.Version}
+	if warming {
+		d.DynamicWarmingClusters = append(d.DynamicWarmingClusters, one)
 	} else {
-		d.DynamicActiveClusters = append(d.DynamicActiveClusters, &adminv3.ClustersConfigDump_DynamicCluster{
-			Cluster: a, LastUpdated: timestamppb.New(c.Updated), VersionInfo: c.Version,
-		})
+		d.DynamicActiveClusters = append(d.DynamicActiveClusters, one)
 	}
 	return err
 }
 
-func dumpEndpoints(d *adminv3.EndpointsConfigDump, c *cluster.Cluster, failed error) error {
-	if failed != nil {
+func dumpEndpoints(d *adminv3.EndpointsConfigDump, c *cluster.Cluster, warming bool, failed error) error {
+	if failed != nil || warming {
 		return failed
+	}
+	if !c.Static || c.Proto.GetType() == clusterv3.Cluster_EDS {
+		a, err := anypb.New(assignment(c))
+		d.DynamicEndpointConfigs = append(d.DynamicEndpointConfigs, &adminv3.EndpointsConfigDump_DynamicEndpointConfig{EndpointConfig: a})
+		return err
 	}
 	a, err := anypb.New(c.Proto.GetLoadAssignment())
 	d.StaticEndpointConfigs = append(d.StaticEndpointConfigs, &adminv3.EndpointsConfigDump_StaticEndpointConfig{EndpointConfig: a})

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/outrigger-proxy/outrigger/internal/transport"
+	"github.com/outrigger-proxy/outrigger/listener"
 )
 
 // protoJSON prints m as Envoy does: proto names, one space of indentation. full prints fields that are not set, too.
@@ -135,6 +136,14 @@ func (s *Server) warming() (names []string) {
 		for _, c := range s.Clusters.Warming() {
 			names = append(names, "target "+strconv.Quote("Cluster "+c))
 		}
+		for _, k := range s.Dynamic.Pending() {
+			names = append(names, "target "+[...]string{CDS: "CDS", LDS: "LDS"}[k])
+		}
+		s.Listeners.Each(func(v listener.View) {
+			if v.State == listener.Warming {
+				names = append(names, "target "+strconv.Quote("Listener "+v.Name))
+			}
+		})
 	})
 	return names
 }

@@ -4,6 +4,9 @@
 package tls
 
 import (
+	"context"
+	"net"
+
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 
 	"github.com/outrigger-proxy/outrigger/cluster"
@@ -16,7 +19,7 @@ type socket struct{ client *transport.Client }
 
 // New builds it.
 func New(p *tlsv3.UpstreamTlsContext, env cluster.TransportEnv) (cluster.TransportSocket, error) {
-	c, err := transport.NewClient(p, transport.Env{Scope: env.Scope, Secrets: env.Secrets, Files: env.Files})
+	c, err := transport.NewClient(p, transport.Env{Scope: env.Scope, Secrets: env.Secrets, Files: env.Files, Warm: env.Warm})
 	if err != nil {
 		return nil, err
 	}
@@ -42,6 +45,11 @@ func (s *socket) Client(w *fiber.Worker, c fiber.Conn, i *pool.Info) (fiber.Conn
 	}
 	i.Handshake = w.Now()
 	return secure, nil
+}
+
+// ClientConn shakes hands on an ordinary goroutine; it offers HTTP/2 unless the configuration says otherwise.
+func (s *socket) ClientConn(ctx context.Context, c net.Conn, hostname string) (net.Conn, error) {
+	return s.client.Dial(ctx, c, &transport.Wish{Host: hostname, FallbackALPN: []string{"h2"}})
 }
 
 // Close ends what follows secrets.

@@ -22,15 +22,15 @@ type config struct {
 
 	http1     http1.Options
 	chain     *filter.Chain
-	table     *route.Table
+	table     tables
+	routes    *filter.Table // table is a part of it; nil: the table stands in the configuration
 	logs      filter.Loggers
 	byUpgrade []upgrade
 	detectors []filter.IPDetection
 	mutations []filter.EarlyMutation
-	local     string   // this machine's address, for x-forwarded-for of loopback peers
-	userAgent string   // service cluster, for add_user_agent
-	node      string   // service node
-	internal  []string // internal_only_headers
+	local     string // this machine's address, for x-forwarded-for of loopback peers
+	userAgent string // service cluster, for add_user_agent
+	node      string // service node
 }
 
 // upgrade is one of upgrade_configs.
@@ -49,10 +49,7 @@ func build(p *hcmv3.HttpConnectionManager, env filter.Env) (*config, error) {
 	if s.request.certificate, err = parseCertificateRule(p, env); err != nil {
 		return nil, err
 	}
-	c := &config{settings: *s, local: localAddress(), userAgent: env.Node.Cluster, node: env.Node.ID, internal: lower(s.route.GetInternalOnlyHeaders())}
-	if c.table, err = route.Compile(s.route, routeEnv(env)); err != nil {
-		return nil, fmt.Errorf("route_config: %w", err)
-	}
+	c := &config{settings: *s, local: localAddress(), userAgent: env.Node.Cluster, node: env.Node.ID}
 	if c.http1, err = s.codec.options(stats.New[codecStats](env.Stats.Root().Sub("http1"))); err != nil {
 		return nil, fmt.Errorf("http_protocol_options.%w", err)
 	}
@@ -62,7 +59,44 @@ func build(p *hcmv3.HttpConnectionManager, env filter.Env) (*config, error) {
 	if err := c.buildChains(env); err != nil {
 		return nil, err
 	}
-	return c, c.buildHead(env)
+	if err := c.buildHead(env); err != nil {
+		return nil, err
+	}
+	return c, c.buildRoutes(env)
+}
+
+// tables is where a stream finds its route table.
+type tables interface{ Load() *route.Table }
+
+// fixed is a table that stays.
+type fixed struct{ *route.Table }
+
+func (f fixed) Load() *route.Table { return f.Table }
+
+// buildRoutes compiles the routes, or asks for them. It is the last step: nothing fails once they are asked for.
+func (c *config) buildRoutes(env filter.Env) (err error) {
+	if c.rds == nil {
+		t, err := route.Compile(c.route, routeEnv(env))
+		if err != nil {
+			return fmt.Errorf("route_config: %w", err)
+		}
+		c.table = fixed{t}
+		return nil
+	}
+	w := filter.RouteWish{Name: c.rds.GetRouteConfigName(), From: c.rds.GetConfigSource(), Scope: env.Scope}
+	w.Compile = func(p *routev3.RouteConfiguration) (*route.Table, error) {
+		e := routeEnv(env)
+		e.Validate = false // Envoy: clusters may come later
+		return route.Compile(p, e)
+	}
+	if env.Listener != nil {
+		w.Warm = env.Listener.Warm
+	}
+	if c.routes, err = env.Routes.Subscribe(w); err != nil {
+		return fmt.Errorf("rds.%w", err)
+	}
+	c.table = c.routes
+	return nil
 }
 
 // buildChains builds the HTTP filters, for plain requests and for upgrades.
@@ -154,14 +188,6 @@ func routeEnv(env filter.Env) route.Env {
 		Runtime: env.Runtime, ReadFile: os.ReadFile, Getenv: os.LookupEnv,
 		RateLimits: func([]*routev3.RateLimit) (any, error) { return nil, nil },
 	}
-}
-
-func lower(list []string) []string {
-	var l []string
-	for _, s := range list {
-		l = append(l, strings.ToLower(s))
-	}
-	return l
 }
 
 // unknown says whether err is about an extension that this proxy does not have.

@@ -22,6 +22,7 @@ import (
 type settings struct {
 	statPrefix string
 	route      *routev3.RouteConfiguration
+	rds        *hcmv3.Rds // nil: route is all
 	filters    []*hcmv3.HttpFilter
 	upgrades   []*hcmv3.HttpConnectionManager_UpgradeConfig
 	logs       []*accesslogv3.AccessLog
@@ -106,7 +107,7 @@ func parse(p *hcmv3.HttpConnectionManager) (*settings, error) {
 	if err := refuse(p); err != nil {
 		return nil, err
 	}
-	s.route = p.GetRouteConfig()
+	s.route, s.rds = p.GetRouteConfig(), p.GetRds()
 	s.timeouts(p)
 	s.connection = parseConnection(p)
 	s.response = parseResponse(p)
@@ -121,11 +122,11 @@ func refuse(p *hcmv3.HttpConnectionManager) error {
 		return fmt.Errorf("codec_type: %s is not supported", p.GetCodecType())
 	}
 	switch {
-	case p.GetRds() != nil:
-		return errors.New("rds: is not supported: there is no xDS client")
+	case p.GetRds() != nil && p.GetRds().GetRouteConfigName() == "":
+		return errors.New("rds.route_config_name: is required: resource locators are not supported")
 	case p.GetScopedRoutes() != nil:
 		return errors.New("scoped_routes: is not supported")
-	case p.GetRouteConfig() == nil:
+	case p.GetRouteConfig() == nil && p.GetRds() == nil:
 		return errors.New("route_specifier: one of rds, route_config and scoped_routes is needed")
 	case p.GetTracing().GetProvider() != nil:
 		return errors.New("tracing.provider: tracers are not supported")

@@ -50,6 +50,13 @@ func New(p *hcmv3.HttpConnectionManager, env filter.Env) (any, error) {
 // Update takes over the configuration of next, which was built for the same listener; open connections and streams stay.
 func (m *Manager) Update(next *Manager) { m.config.Store(next.config.Load()) }
 
+// Close is called when no connection is left, and none will come: nobody follows the routes any more.
+func (m *Manager) Close() {
+	if t := m.config.Load().routes; t != nil {
+		t.Release()
+	}
+}
+
 func (sh *shard) take() *exchange {
 	n := len(sh.streams)
 	if n == 0 {

@@ -298,7 +298,7 @@ func edgeOnly(name string) bool {
 // cleanInternal takes away what a request from outside may not say.
 func (x *exchange) cleanInternal(edge bool) {
 	h := &x.Request.Header
-	for _, name := range x.cfg.internal {
+	for _, name := range x.Table.InternalOnlyHeaders {
 		h.Del(name)
 	}
 	if !x.seen.envoy {

@@ -108,7 +108,7 @@ func (x *exchange) begin() {
 	if x.interim == nil {
 		x.interim = x.sendInterim
 	}
-	x.setup = filter.Setup{Conn: d.c, Chain: x.cfg.chain, Table: x.cfg.table, Draw: rand.Uint64(), Idle: x.cfg.idle}
+	x.setup = filter.Setup{Conn: d.c, Chain: x.cfg.chain, Table: x.cfg.table.Load(), Draw: rand.Uint64(), Idle: x.cfg.idle}
 	if x.cfg.request.proxyContinue {
 		x.setup.Interim = x.interim
 	}

@@ -15,7 +15,7 @@ type socket struct{ server *transport.Server }
 
 // New builds it.
 func New(p *tlsv3.DownstreamTlsContext, env filter.Env) (filter.DownstreamTransport, error) {
-	s, err := transport.NewServer(p, transport.Env{Scope: env.Listener.Scope, Secrets: env.Secrets, Files: env.Files})
+	s, err := transport.NewServer(p, transport.Env{Scope: env.Listener.Scope, Secrets: env.Secrets, Files: env.Files, Warm: env.Listener.Warm})
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,316 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"time"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	"go.uber.org/zap"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/outrigger-proxy/outrigger/cluster"
+	"github.com/outrigger-proxy/outrigger/internal/protofile"
+	"github.com/outrigger-proxy/outrigger/internal/stats"
+	"github.com/outrigger-proxy/outrigger/internal/subscription"
+	"github.com/outrigger-proxy/outrigger/listener"
+	"github.com/outrigger-proxy/outrigger/proxy/admin"
+	"github.com/outrigger-proxy/outrigger/xdsclient"
+)
+
+// dynamic are the resources that a control plane sends: the client that brings them, and what becomes of clusters and listeners.
+type dynamic struct {
+	// set at construction
+	client    *xdsclient.Client
+	clusters  *discovered // nil: there is no cds_config
+	listeners *discovered // nil: there is no lds_config
+}
+
+// discovered is what is known of all resources of a kind that come as a whole: CDS and LDS.
+type discovered struct {
+	// set at construction
+	wish   subscription.Subscription
+	update func(u *subscription.Update) error
+	// owned by the control loop
+	version string
+	first   func() // called when the first answer has been taken in, or has not come in time
+	failed  map[string]*failure
+}
+
+// failure is the last update of a resource that was refused (envoy.admin.v3.UpdateFailureState).
+type failure struct {
+	proto   proto.Message
+	version string
+	at      time.Time
+	reason  string
+}
+
+// Update takes a response in.
+func (d *discovered) Update(u *subscription.Update) error {
+	err := d.update(u)
+	if err == nil {
+		d.version = u.Version
+	}
+	d.answered()
+	return err
+}
+
+// Failed lets nobody wait any longer.
+func (d *discovered) Failed() { d.answered() }
+
+func (d *discovered) answered() {
+	if f := d.first; f != nil {
+		d.first = nil
+		f()
+	}
+}
+
+// makeClient makes the client, before anything that may want resources.
+func (p *Proxy) makeClient() (err error) {
+	p.dynamic.client, err = xdsclient.New(xdsclient.Config{
+		Node: p.config.node, ADS: p.ads(), Dial: p.dialCluster, HasCluster: p.hasCluster, Check: p.checkResource,
+		Post: p.Control.Post, Stats: p.Stats, Log: p.options.Logs.Get("config"),
+	})
+	if err != nil {
+		return fmt.Errorf("dynamic_resources.%w", err)
+	}
+	return nil
+}
+
+func (p *Proxy) ads() *corev3.ApiConfigSource {
+	return p.bootstrap.GetDynamicResources().GetAdsConfig()
+}
+
+// hasCluster says why a cluster cannot lead to a control plane: it must be there without one.
+func (p *Proxy) hasCluster(name string) error {
+	for _, c := range p.bootstrap.GetStaticResources().GetClusters() {
+		if c.GetName() != name {
+			continue
+		}
+		if e := c.GetEdsClusterConfig().GetEdsConfig(); c.GetType() == clusterv3.Cluster_EDS && e.GetPath() == "" && e.GetPathConfigSource() == nil {
+			break
+		}
+		return nil
+	}
+	return fmt.Errorf("Unknown gRPC client cluster '%s': it must be statically defined and non-EDS", name)
+}
+
+// checkResource holds a resource to the rules of its message.
+func (p *Proxy) checkResource(m proto.Message) error {
+	found, err := protofile.Check(m)
+	if err != nil {
+		return err
+	}
+	if len(found.Unknown) == 0 || p.options.Flags.GetIgnoreUnknownDynamicFields() {
+		return nil
+	}
+	if p.options.Flags.GetRejectUnknownDynamicFields() {
+		return protofile.Refuse(found.Unknown)
+	}
+	p.server.DynamicUnknown.Add(uint64(len(found.Unknown)))
+	return nil
+}
+
+// dialCluster connects to a host of a cluster, for the client. It runs on a goroutine of the client's.
+func (p *Proxy) dialCluster(ctx context.Context, name string) (net.Conn, error) {
+	var dial func(context.Context) (net.Conn, error)
+	err := fmt.Errorf("no cluster '%s'", name)
+	if !p.Control.Do(func() {
+		if c := p.Clusters.Get(name); c != nil {
+			dial, err = c.Dialer()
+		}
+	}) {
+		return nil, net.ErrClosed
+	}
+	if err != nil {
+		return nil, err
+	}
+	return dial(ctx)
+}
+
+// subscribe looks at where clusters and listeners come from.
+func (p *Proxy) subscribe() (err error) {
+	r := p.bootstrap.GetDynamicResources()
+	if r.GetCdsResourcesLocator() != "" || r.GetLdsResourcesLocator() != "" {
+		return errors.New("dynamic_resources: resource locators (xdstp) are not supported")
+	}
+	all := &p.dynamic
+	if all.clusters, err = p.discover(r.GetCdsConfig(), subscription.Clusters(), p.Stats.Root().Sub("cluster_manager").Sub("cds"), p.updateClusters); err != nil {
+		return fmt.Errorf("dynamic_resources.cds_config.%w", err)
+	}
+	if all.listeners, err = p.discover(r.GetLdsConfig(), subscription.Listeners(), p.Stats.Root().Sub("listener_manager").Sub("lds"), p.updateListeners); err != nil {
+		return fmt.Errorf("dynamic_resources.lds_config.%w", err)
+	}
+	return nil
+}
+
+func (p *Proxy) discover(from *corev3.ConfigSource, t subscription.Type, scope stats.Scope, update func(*discovered, *subscription.Update) error) (*discovered, error) {
+	if from == nil {
+		return nil, nil
+	}
+	d := &discovered{failed: map[string]*failure{}}
+	d.update = func(u *subscription.Update) error { return update(d, u) }
+	var err error
+	d.wish, err = p.dynamic.client.Subscribe(from, subscription.Wish{Type: t, Scope: scope, Watcher: d})
+	return d, err
+}
+
+// begin asks for the resources, and calls then when the first answer was taken in.
+func (d *discovered) begin(then func()) {
+	if d == nil {
+		then()
+		return
+	}
+	d.first = then
+	d.wish.Start()
+}
+
+// take applies one resource and keeps what went wrong with it.
+func (d *discovered) take(r *subscription.Resource, rejected *subscription.RejectedError, apply func() error) {
+	err := apply()
+	if err == nil {
+		delete(d.failed, r.Name)
+		return
+	}
+	d.failed[r.Name] = &failure{r.Message, r.Version, time.Now(), err.Error()}
+	rejected.Add(r.Name, err)
+}
+
+// updateClusters applies a response of CDS: what is new or different is added, what is gone removed.
+func (p *Proxy) updateClusters(d *discovered, u *subscription.Update) error {
+	rejected := &subscription.RejectedError{What: "Error adding/updating cluster(s)"}
+	present := map[string]bool{}
+	changed, removed := 0, 0
+	p.Clusters.Batch(func() {
+		for i := range u.Resources {
+			r := &u.Resources[i]
+			if present[r.Name] {
+				rejected.Add(r.Name, fmt.Errorf("duplicate cluster %s found", r.Name))
+				continue
+			}
+			present[r.Name] = true
+			if r.Same {
+				continue
+			}
+			d.take(r, rejected, func() error {
+				c, ok := r.Message.(*clusterv3.Cluster)
+				if !ok {
+					return errors.New("is not a cluster")
+				}
+				done, err := p.Clusters.Update(c, false, r.Version)
+				if done {
+					changed++
+				}
+				return err
+			})
+		}
+		for _, name := range p.goneClusters(u, present) {
+			delete(d.failed, name)
+			if p.Clusters.Remove(name) {
+				removed++
+			}
+		}
+	})
+	p.log.Info("cds: clusters were updated", zap.Int("changed", changed), zap.Int("removed", removed), zap.Int("received", len(u.Resources)))
+	return rejected.Err()
+}
+
+func (p *Proxy) goneClusters(u *subscription.Update, present map[string]bool) []string {
+	gone := slices.Clone(u.Removed)
+	if u.Complete {
+		p.Clusters.EachVersion(func(c *cluster.Cluster, _ bool) {
+			if !c.Static && !present[c.Name] {
+				gone = append(gone, c.Name)
+			}
+		})
+	}
+	return gone
+}
+
+// updateListeners applies a response of LDS. Those that are gone go first, as in Envoy: their addresses may be wanted.
+func (p *Proxy) updateListeners(d *discovered, u *subscription.Update) error {
+	rejected := &subscription.RejectedError{What: "Error adding/updating listener(s)"}
+	gone := slices.Clone(u.Removed)
+	if u.Complete {
+		p.Listeners.Each(func(v listener.View) {
+			named := func(r subscription.Resource) bool { return r.Name == v.Name }
+			if !v.Static && v.State != listener.Draining && !slices.ContainsFunc(u.Resources, named) {
+				gone = append(gone, v.Name)
+			}
+		})
+	}
+	changed := 0
+	for _, name := range gone {
+		delete(d.failed, name)
+		p.Listeners.Remove(name)
+	}
+	present := map[string]bool{}
+	for i := range u.Resources {
+		r := &u.Resources[i]
+		if present[r.Name] {
+			rejected.Add(r.Name, fmt.Errorf("duplicate listener %s found", r.Name))
+			continue
+		}
+		present[r.Name] = true
+		if r.Same {
+			continue
+		}
+		d.take(r, rejected, func() error {
+			l, ok := r.Message.(*listenerv3.Listener)
+			if !ok {
+				return errors.New("is not a listener")
+			}
+			done, err := p.Listeners.Update(l, r.Version)
+			if done {
+				changed++
+			}
+			return err
+		})
+	}
+	p.log.Info("lds: listeners were updated", zap.Int("changed", changed), zap.Int("removed", len(gone)), zap.Int("received", len(u.Resources)))
+	return rejected.Err()
+}
+
+func (d *dynamic) kind(k admin.Kind) *discovered {
+	if k == admin.CDS {
+		return d.clusters
+	}
+	return d.listeners
+}
+
+// Version implements admin.Dynamic, as Failures and Pending do.
+func (d *dynamic) Version(k admin.Kind) string {
+	if x := d.kind(k); x != nil {
+		return x.version
+	}
+	return ""
+}
+
+// Failures lists the resources whose last update was refused, sorted by name.
+func (d *dynamic) Failures(k admin.Kind) (l []admin.Failure) {
+	x := d.kind(k)
+	if x == nil {
+		return nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(x.failed)) {
+		f := x.failed[name]
+		l = append(l, admin.Failure{Name: name, Version: f.version, Reason: f.reason, At: f.at, Proto: f.proto})
+	}
+	return l
+}
+
+// Pending lists what the start waits for.
+func (d *dynamic) Pending() (l []admin.Kind) {
+	for _, k := range []admin.Kind{admin.CDS, admin.LDS} {
+		if x := d.kind(k); x != nil && x.first != nil {
+			l = append(l, k)
+		}
+	}
+	return l
+}
