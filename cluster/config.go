@@ -11,6 +11,8 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/outrigger-proxy/outrigger/cluster/discovery"
+	"github.com/outrigger-proxy/outrigger/cluster/health"
+	"github.com/outrigger-proxy/outrigger/cluster/outlier"
 	"github.com/outrigger-proxy/outrigger/cluster/pool"
 	"github.com/outrigger-proxy/outrigger/internal/stream"
 )
@@ -50,6 +52,12 @@ type config struct {
 	closeOnHostSet  bool
 	budgets         bool
 	sizes           bool
+	outlier         *outlier.Config
+	checks          []*health.Config
+	warmHosts       bool // ignore_new_hosts_until_first_hc
+	closeOnFailure  bool
+	// ignoreHealthOnRemoval removes hosts that discovery no longer knows even if they pass their checks
+	ignoreHealthOnRemoval bool
 }
 
 // refused is the error about a field that is not honoured.
@@ -73,7 +81,7 @@ func parse(c *clusterv3.Cluster) (*config, error) {
 	}
 	o.budgets = c.GetTrackTimeoutBudgets() || c.GetTrackClusterStats().GetTimeoutBudgets()
 	o.sizes = c.GetTrackClusterStats().GetRequestResponseSizes()
-	for _, step := range []func(*clusterv3.Cluster) error{refuse, o.parseType, o.parseHTTP, o.parseLimits, o.parseLB, o.parseConnections} {
+	for _, step := range []func(*clusterv3.Cluster) error{refuse, o.parseType, o.parseHTTP, o.parseLimits, o.parseLB, o.parseConnections, o.parseHealth} {
 		if err := step(c); err != nil {
 			return nil, err
 		}
@@ -92,8 +100,6 @@ func refuse(c *clusterv3.Cluster) error {
 		{c.GetTransportSocketMatcher() != nil, "transport_socket_matcher", later},
 		{c.GetStatsMatcher() != nil, "stats_matcher", later},
 		{c.GetPerConnectionBufferHighWatermarkTimeout().AsDuration() > 0, "per_connection_buffer_high_watermark_timeout", later},
-		{len(c.GetHealthChecks()) > 0, "health_checks", "active health checking " + later},
-		{c.GetOutlierDetection() != nil, "outlier_detection", later},
 		{c.GetHttp2ProtocolOptions() != nil, "http2_protocol_options", "HTTP/2 upstreams are not supported yet"},
 		{c.GetProtocolSelection() != clusterv3.Cluster_USE_CONFIGURED_PROTOCOL, "protocol_selection", "HTTP/2 upstreams are not supported yet"},
 		{c.GetLrsServer() != nil, "lrs_server", "load reporting " + later},

@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/outrigger-proxy/outrigger/cluster/discovery"
+	"github.com/outrigger-proxy/outrigger/cluster/health"
+	"github.com/outrigger-proxy/outrigger/cluster/outlier"
 	"github.com/outrigger-proxy/outrigger/cluster/pool"
 	"github.com/outrigger-proxy/outrigger/internal/stream"
 )
@@ -35,24 +37,29 @@ type Host struct {
 	Locality Locality
 	Priority uint32
 	Weight   uint32
-	Canary   bool // metadata envoy.lb, canary: true
-	Health   Health
+	Canary   bool         // metadata envoy.lb, canary: true
+	Health   Health       // as the control plane says
+	Flags    health.Flags // all that is known against it
+	// Outlier takes reports of how it does, Check those of a response that says that it wants no more; both may be nil, and take them all the same.
+	Outlier *outlier.Monitor
+	Check   *health.Session
 
 	// Zone counts the responses of hosts of its zone; nil where this proxy's zone or the host's is not known.
 	Zone *pool.ZoneResponses
 
-	since time.Duration // it has been fit for service, on the manager's clock
+	since  time.Duration // it has been fit for service, on the manager's clock
+	member *member
 }
 
 // usable says whether a host is sound, degraded (used when there are not enough sound ones), or neither.
-func (h *Host) sound() bool    { return h.Health == discovery.Healthy }
-func (h *Host) degraded() bool { return h.Health == discovery.Degraded }
-func (h *Host) excluded() bool { return h.Health == discovery.Draining } // counts for nothing
+func (h *Host) sound() bool    { return !h.Flags.Unhealthy() && !h.Flags.Degraded() }
+func (h *Host) degraded() bool { return h.Flags.Degraded() }
+func (h *Host) excluded() bool { return h.Flags.Excluded() } // counts for nothing
 
-func newHost(e *discovery.Endpoint, g *discovery.Group, p *pool.Peer) *Host {
+func newHost(e *discovery.Endpoint, g *discovery.Group, m *member) *Host {
 	canary, _ := e.Metadata["envoy.lb"]["canary"].(bool)
 	return &Host{
-		Peer: p, Address: e.Address, Hostname: e.Hostname, Metadata: e.Metadata, Locality: g.Locality, Priority: g.Priority,
-		Weight: e.Weight, Health: e.Health, Canary: canary,
+		Peer: m.Peer, Address: e.Address, Hostname: e.Hostname, Metadata: e.Metadata, Locality: g.Locality, Priority: g.Priority,
+		Weight: e.Weight, Health: e.Health, Canary: canary, Flags: m.flags, Outlier: m.monitor, Check: m.session(), member: m,
 	}
 }

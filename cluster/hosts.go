@@ -92,9 +92,8 @@ func join(sets *[3][]*Host, excluded *int, h *Host) {
 		sets[healthy] = append(sets[healthy], h)
 	case h.degraded():
 		sets[degraded] = append(sets[degraded], h)
-	case h.excluded():
-		*excluded++
 	}
+	*excluded += flag(h.excluded())
 }
 
 // place is a locality of a priority.

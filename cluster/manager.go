@@ -15,6 +15,7 @@ import (
 
 	"github.com/outrigger-proxy/outrigger/cluster/discovery"
 	"github.com/outrigger-proxy/outrigger/cluster/discovery/dns"
+	"github.com/outrigger-proxy/outrigger/cluster/outlier"
 	"github.com/outrigger-proxy/outrigger/cluster/pool"
 	"github.com/outrigger-proxy/outrigger/internal/control"
 	"github.com/outrigger-proxy/outrigger/internal/fiber"
@@ -45,6 +46,8 @@ type Env struct {
 	LocalCluster string
 	// Bind is cluster_manager.upstream_bind_config: for clusters that have none of their own.
 	Bind *corev3.BindConfig
+	// OutlierLog is cluster_manager.outlier_detection.event_log_path; empty: none.
+	OutlierLog string
 	// DNS is the bootstrap's typed_dns_resolver_config: for clusters that have none of their own; nil: Envoy's default.
 	DNS        *corev3.TypedExtensionConfig
 	Extensions *Extensions // nil: Builtin
@@ -72,7 +75,9 @@ type Manager struct {
 	ids   atomic.Uint64
 	dns   dns.Resolver // of the bootstrap
 	bind  bindOptions  // of the bootstrap
-	err   error        // of the bootstrap's part
+	// outliers is the event log of outlier detection, nil: there is none
+	outliers *outlier.Log
+	err      error // of the bootstrap's part
 	// owned by the control loop
 	gate     dns.Gate
 	clusters map[string]*Cluster // the current ones
@@ -99,6 +104,12 @@ func NewManager(env Env) *Manager {
 	if env.DNS != nil && m.err == nil {
 		if m.dns, m.err = typedResolver(env.DNS); m.err != nil {
 			m.err = fmt.Errorf("typed_dns_resolver_config: %w", m.err)
+		}
+	}
+	if env.OutlierLog != "" && m.err == nil {
+		f, err := env.Files.Open(env.OutlierLog)
+		if m.err = err; err == nil {
+			m.outliers = outlier.NewLog(f)
 		}
 	}
 	m.set.Store(&m.clusters)
@@ -359,8 +370,13 @@ func (m *Manager) build(p *clusterv3.Cluster, static bool) (*Cluster, error) {
 		o.limits[i].Runtime, o.limits[i].Prefix = m.env.Runtime, fmt.Sprintf("circuit_breakers.%s.%v.", o.name, pool.Priority(i))
 		c.pools.Limits[i] = pool.NewLimits(o.limits[i], b)
 	}
+	c.dial, c.pools.CloseOnFailure = d.dial, o.closeOnFailure
 	c.hosts.Store(nothing())
 	c.originals.set.Store(&map[netip.AddrPort]*original{})
+	if err := c.buildHealth(); err != nil {
+		c.discard(m)
+		return nil, err
+	}
 	if err := c.begin(); err != nil {
 		c.discard(m)
 		return nil, err
@@ -398,6 +414,7 @@ func (c *Cluster) begin() (err error) {
 
 // start asks the questions.
 func (c *Cluster) start() {
+	c.startHealth()
 	switch {
 	case c.source != nil:
 		c.source.Start(c.update)

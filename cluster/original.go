@@ -152,7 +152,12 @@ func (c *Cluster) newOriginal(to netip.AddrPort) *original {
 		return e
 	}
 	a := stream.Address{AddrPort: to}
-	e := &original{host: newHost(&discovery.Endpoint{Address: a, Weight: 1}, &discovery.Group{}, pool.NewPeer(pool.Target{Address: a, Socket: c.sockets.usual}, &c.pools, len(c.m.env.Workers)))}
+	m := &member{Peer: pool.NewPeer(pool.Target{Address: a, Socket: c.sockets.usual}, &c.pools, len(c.m.env.Workers))}
+	if c.detector != nil {
+		m.monitor = c.detector.NewMonitor(a.String(), func() {}) // whether it is ejected changes nothing: the client has chosen it
+		c.m.post(func() { c.detector.Add(m.monitor) })
+	}
+	e := &original{host: newHost(&discovery.Endpoint{Address: a, Weight: 1}, &discovery.Group{}, m)}
 	next := make(map[netip.AddrPort]*original, len(old)+1)
 	maps.Copy(next, old)
 	next[to] = e
@@ -186,6 +191,9 @@ func (c *Cluster) cleanup() {
 			next[k] = e
 		} else {
 			e.host.Drain(c.m.env.Workers)
+			if c.detector != nil {
+				c.detector.Remove(e.host.Outlier)
+			}
 		}
 	}
 	if len(next) != len(old) {

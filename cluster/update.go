@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"maps"
 	"reflect"
 
 	"github.com/outrigger-proxy/outrigger/cluster/discovery"
@@ -28,12 +27,7 @@ func (c *Cluster) update(a *discovery.Assignment) {
 }
 
 func (c *Cluster) apply(a *discovery.Assignment) {
-	old := c.hosts.Load()
-	before := make(map[*pool.Peer]*Host, len(old.list))
-	for _, h := range old.list {
-		before[h.Peer] = h
-	}
-	peers := make(map[string]*pool.Peer, len(c.peers))
+	members := make(map[string]*member, len(c.members))
 	weights := map[place]uint32{}
 	var list []*Host
 	changed := false
@@ -41,51 +35,38 @@ func (c *Cluster) apply(a *discovery.Assignment) {
 		g := &a.Groups[i]
 		weights[place{g.Locality, g.Priority}] = g.Weight
 		for j := range g.Endpoints {
-			h := c.host(&g.Endpoints[j], g, peers, before)
-			changed = changed || before[h.Peer] == nil
-			list = append(list, h)
+			m := c.member(&g.Endpoints[j], g, members)
+			changed = changed || m.host == nil
+			m.host = c.host(&g.Endpoints[j], g, m)
+			list = append(list, m.host)
 		}
 	}
-	changed = changed || len(peers) != len(c.peers)
-	gone := c.peers
-	c.peers = peers
+	list = append(list, c.linger(members)...)
+	changed = changed || len(members) != len(c.members)
+	gone := c.members
+	c.members, c.weights, c.assignment = members, weights, a
 	c.publish(list, weights, a)
 	if changed {
 		c.Stats.MembershipChange.Inc()
 	}
-	for key, p := range gone {
-		if peers[key] != p {
-			p.Drain(c.m.env.Workers)
+	for key, m := range gone {
+		if members[key] != m {
+			c.dismiss(m)
 		}
 	}
 	if changed && c.config.closeOnHostSet {
-		for _, p := range peers {
-			p.Empty(c.m.env.Workers)
+		for _, m := range members {
+			m.Empty(c.m.env.Workers)
 		}
 	}
 }
 
-// host makes the next version of a host, with its connections if it was there before.
-func (c *Cluster) host(e *discovery.Endpoint, g *discovery.Group, peers map[string]*pool.Peer, before map[*pool.Peer]*Host) *Host {
-	key := e.Key
-	if key == "" {
-		key = e.Address.String()
-	}
-	p := peers[key]
-	if p == nil {
-		p = c.peers[key]
-	}
-	to := pool.Target{Address: e.Address, Additional: e.Additional, Hostname: e.Hostname, Socket: c.sockets.choose(e.Metadata, g.Metadata)}
-	if p == nil {
-		p = pool.NewPeer(to, &c.pools, len(c.m.env.Workers))
-	} else {
-		p.Move(to)
-	}
-	peers[key] = p
-	h := newHost(e, g, p)
+// host makes the next version of a host.
+func (c *Cluster) host(e *discovery.Endpoint, g *discovery.Group, m *member) *Host {
+	h := newHost(e, g, m)
 	h.Zone = c.zone(g.Locality.Zone)
-	last := before[p]
-	if last != nil && last.sound() {
+	last := m.host
+	if last != nil && last.fit() {
 		h.since = last.since
 	} else {
 		h.since = c.m.now()
@@ -98,7 +79,7 @@ func (c *Cluster) host(e *discovery.Endpoint, g *discovery.Group, peers map[stri
 
 func same(a, b *Host) bool {
 	return a.Address == b.Address && a.Hostname == b.Hostname && a.Locality == b.Locality && a.Priority == b.Priority &&
-		a.Weight == b.Weight && a.Health == b.Health && a.since == b.since && reflect.DeepEqual(a.Metadata, b.Metadata)
+		a.Weight == b.Weight && a.Flags == b.Flags && a.Check == b.Check && a.since == b.since && reflect.DeepEqual(a.Metadata, b.Metadata)
 }
 
 // publish makes list the current hosts.
@@ -167,10 +148,11 @@ func (c *Cluster) close() {
 	if c.source != nil {
 		c.source.Close()
 	}
-	for p := range maps.Values(c.peers) {
-		p.Drain(c.m.env.Workers)
+	for _, m := range c.members {
+		c.dismiss(m)
 	}
 	c.closeOriginals()
+	c.closeHealth()
 }
 
 // zone returns the statistics of the hosts in zone, nil where there are none.

@@ -1,6 +1,7 @@
 package cluster
 
-// A cluster is warm when its endpoints, its secrets and whatever else it waits for are there. Until then it does not take the place of
+// A cluster is warm when its endpoints, its secrets and whatever else it waits for are there, and each of
+// its hosts has been checked. Until then it does not take the place of
 // the version before, and the start of the process waits for it.
 
 // wait makes the cluster wait for one thing more, until done is called, on the control loop; a second call does nothing.
@@ -23,6 +24,9 @@ func (c *Cluster) settle() {
 		return
 	}
 	c.warm = true
+	if len(c.checkers) > 0 {
+		c.refresh() // what the checks have found meanwhile
+	}
 	if c.onWarm != nil {
 		c.onWarm()
 	}

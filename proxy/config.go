@@ -97,7 +97,7 @@ func refuse(b *bootstrapv3.Bootstrap) error {
 		{"hds_config", b.GetHdsConfig() != nil},
 		{"tracing", b.GetTracing().GetHttp() != nil},
 		{"cluster_manager.load_stats_config", b.GetClusterManager().GetLoadStatsConfig() != nil},
-		{"cluster_manager.outlier_detection", b.GetClusterManager().GetOutlierDetection() != nil},
+		{"cluster_manager.outlier_detection.event_service", b.GetClusterManager().GetOutlierDetection().GetEventService() != nil},
 		{"header_prefix", b.GetHeaderPrefix() != "" && b.GetHeaderPrefix() != "x-envoy"},
 		{"fatal_actions", len(b.GetFatalActions()) > 0},
 		{"watchdogs.main_thread_watchdog.actions", len(b.GetWatchdogs().GetMainThreadWatchdog().GetActions()) > 0},

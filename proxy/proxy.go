@@ -155,6 +155,7 @@ func (p *Proxy) makeManagers() {
 		Resources: p.dynamic.client, Extensions: &cluster.Extensions{TransportSockets: p.options.Extensions.Upstream},
 		Locality: p.config.locality, LocalCluster: p.bootstrap.GetClusterManager().GetLocalClusterName(),
 		Bind: p.bootstrap.GetClusterManager().GetUpstreamBindConfig(), DNS: p.config.dns,
+		OutlierLog: p.outlierLog(),
 	})
 	p.process = &filter.Process{
 		Workers: p.Workers, Clusters: p.Clusters, Stats: p.Stats, Runtime: p.Runtime, Logs: p.options.Logs,
@@ -165,6 +166,14 @@ func (p *Proxy) makeManagers() {
 		Process: p.process, Control: p.Control, Drain: p.drain, DrainTime: p.drainTime(),
 		DrainImmediate: p.options.Flags.GetDrainStrategy() == adminv3.CommandLineOptions_Immediate,
 	})
+}
+
+// outlierLog is the path of the event log of outlier detection; a process that only validates opens no files.
+func (p *Proxy) outlierLog() string {
+	if p.validating() {
+		return ""
+	}
+	return p.bootstrap.GetClusterManager().GetOutlierDetection().GetEventLogPath()
 }
 
 // addResources makes the static clusters and then the listeners, which may name them.

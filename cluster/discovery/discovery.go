@@ -58,6 +58,15 @@ type Endpoint struct {
 	Metadata   stream.Metadata
 	Health     Health
 	Weight     uint32 // at least 1
+	Check      Check
+}
+
+// Check is what an endpoint says of active health checks (envoy.config.endpoint.v3.Endpoint.HealthCheckConfig).
+type Check struct {
+	Address  stream.Address // where they go to; zero: to the endpoint
+	Port     uint16         // of the endpoint's address; 0: as it is
+	Hostname string         // that they name
+	Disabled bool
 }
 
 // Source finds a cluster's endpoints. It belongs to the control loop.

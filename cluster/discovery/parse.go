@@ -145,6 +145,9 @@ func endpoint(p *endpointv3.Endpoint, names bool) (Endpoint, error) {
 	if e.Hostname == "" {
 		e.Hostname = e.Name
 	}
+	if e.Check, err = check(p.GetHealthCheckConfig()); err != nil {
+		return e, fmt.Errorf(".health_check_config.%w", err)
+	}
 	for i, more := range p.GetAdditionalAddresses() {
 		a, name, _, err := Address(more.GetAddress(), false)
 		if err == nil && (name != "" || a.Path != "") {
@@ -159,6 +162,20 @@ func endpoint(p *endpointv3.Endpoint, names bool) (Endpoint, error) {
 		e.Additional = append(e.Additional, a)
 	}
 	return e, nil
+}
+
+// check reads a health_check_config.
+func check(p *endpointv3.Endpoint_HealthCheckConfig) (c Check, err error) {
+	c = Check{Port: uint16(p.GetPortValue()), Hostname: p.GetHostname(), Disabled: p.GetDisableActiveHealthCheck()}
+	switch {
+	case p.GetPortValue() > 65535:
+		return c, fmt.Errorf("port_value: port %d is out of range", p.GetPortValue())
+	case p.GetAddress() != nil:
+		if c.Address, _, _, err = Address(p.GetAddress(), false); err != nil {
+			return c, fmt.Errorf("address.%w", err)
+		}
+	}
+	return c, nil
 }
 
 // Address reads an address: of an IP socket, a unix socket or, where names is set, a name with its port.

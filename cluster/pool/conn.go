@@ -23,10 +23,12 @@ type conn struct {
 	onIdle   func(expired bool) // wake, made once: this is the request path
 	expiry   fiber.Timer        // max_connection_duration
 	streams  uint32
-	at       int  // index in idle, -1: not there
-	lent     bool // carries a stream
-	draining bool // carries no further one
-	broke    bool // the host does not speak HTTP: it is we who end it
+	at       int // index in idle, -1: not there
+	epoch    uint32
+	killed   func() // whoever uses a TCP connection wants to know that it is to end; nil: nobody
+	lent     bool   // carries a stream
+	draining bool   // carries no further one
+	broke    bool   // the host does not speak HTTP: it is we who end it
 }
 
 // open connects; it is all that its fiber does.
@@ -112,12 +114,15 @@ func (c *conn) release(complete, reusable bool) {
 	l.peer.Config.Stats.RqActive.Dec()
 	l.peer.Stats.RqActive.Add(-1)
 	c.lent = !complete
-	if !reusable || c.draining || l.peer.gone.Load() {
+	if !reusable || c.spent() {
 		c.close(c.broke || !c.ended())
 		return
 	}
 	l.give(c)
 }
+
+// spent says that the connection takes no further stream.
+func (c *conn) spent() bool { return c.draining || c.epoch != c.lane.epoch || c.lane.peer.gone.Load() }
 
 // ended says whether the peer has closed or reset the connection.
 func (c *conn) ended() bool {
@@ -308,10 +313,14 @@ func (t *TCP) Sent(n int) { t.lane.peer.Config.Stats.CxTxBytes.Add(uint64(n)) }
 // Received counts bytes read.
 func (t *TCP) Received(n int) { t.lane.peer.Config.Stats.CxRxBytes.Add(uint64(n)) }
 
+// OnKill is called when the connection must end because its host has failed (CloseOnFailure).
+func (t *TCP) OnKill(f func()) { t.killed = f }
+
 // Release closes the connection, once; remote says that the host closed it.
 func (t *TCP) Release(remote bool) {
 	c := (*conn)(t)
 	l := c.lane
+	delete(l.carrying, c)
 	l.limits.Requests.Return()
 	l.peer.Config.Stats.RqActive.Dec()
 	l.peer.Stats.RqActive.Add(-1)

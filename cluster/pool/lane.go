@@ -3,6 +3,8 @@ package pool
 import (
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/outrigger-proxy/outrigger/internal/fiber"
 )
 
@@ -23,6 +25,8 @@ type lane struct {
 	spare      []*waiter
 	conns      int // all of them: idle, lent, connecting
 	connecting int
+	epoch      uint32             // connections of an earlier one take no further stream
+	carrying   map[*conn]struct{} // TCP connections that are lent; only kept for CloseOnFailure
 }
 
 // waiter is a stream that waits for a connection.
@@ -149,6 +153,12 @@ func (l *lane) attach(c *conn) bool {
 		c.draining = true
 	}
 	c.lent = true
+	if !l.http && l.peer.Config.CloseOnFailure {
+		if l.carrying == nil {
+			l.carrying = map[*conn]struct{}{}
+		}
+		l.carrying[c] = struct{}{}
+	}
 	s.RqTotal.Inc()
 	s.RqActive.Inc()
 	l.peer.Stats.RqTotal.Add(1)
@@ -168,7 +178,7 @@ func (l *lane) give(c *conn) {
 		t.err = ErrOverflow
 		t.cond.Signal()
 	}
-	if c.draining || l.peer.gone.Load() {
+	if c.spent() {
 		c.close(true)
 		return
 	}
@@ -227,7 +237,7 @@ func (l *lane) connect() {
 	} else {
 		c = &conn{}
 	}
-	c.lane, c.at = l, -1
+	c.lane, c.at, c.epoch = l, -1, l.epoch
 	l.conns++
 	l.connecting++
 	s := l.peer.Config.Stats
@@ -254,12 +264,27 @@ func (l *lane) failed(err error) {
 
 // drain closes what rests; what is lent closes when it comes back.
 func (l *lane) drain() {
+	l.epoch++
 	for len(l.idle) > 0 {
 		c := l.idle[len(l.idle)-1]
 		l.unrest(c)
 		c.close(true)
 	}
 }
+
+// kill ends TCP connections that carry a stream.
+func (l *lane) kill() {
+	for c := range l.carrying {
+		if c.killed != nil {
+			c.killed()
+		} else {
+			_ = c.net.Control(hangUp)
+		}
+	}
+}
+
+// hangUp ends both directions in a way that whoever uses the connection sees as the peer's doing.
+func hangUp(fd int) error { return unix.Shutdown(fd, unix.SHUT_RDWR) }
 
 func (l *lane) unrest(c *conn) {
 	last := len(l.idle) - 1

@@ -28,6 +28,8 @@ type Config struct {
 	HTTP1      *http1.Options
 	// Header fills in what the transport socket says of the downstream connection; nil: nothing.
 	Header func(t Transport, downstream *stream.Conn) Transport
+	// CloseOnFailure lets Fail close TCP connections that carry a stream, too (close_connections_on_host_health_failure).
+	CloseOnFailure bool
 	// Opened is called for each HTTP/1 connection, nil: not.
 	Opened func()
 	// Duration draws the life of a connection (max_connection_duration with its jitter); 0: no limit.
@@ -69,6 +71,9 @@ func (p *Peer) Move(to Target) {
 		p.target.Store(&to)
 	}
 }
+
+// Target returns where new connections go. Any goroutine may call it.
+func (p *Peer) Target() Target { return *p.target.Load() }
 
 // lanes are the pools of one host on one worker.
 type lanes struct {
@@ -177,7 +182,20 @@ func (p *Peer) Drain(workers []*fiber.Worker) {
 	p.Empty(workers)
 }
 
-// Empty closes the connections that carry no stream. Any goroutine may call it.
+// Fail closes the connections of a host that has failed a health check or was ejected: those that carry no stream now, the others
+// once it ends; those of TCP at once, if CloseOnFailure. Whoever still wants to go there gets new ones. Any goroutine may call it.
+func (p *Peer) Fail(workers []*fiber.Worker) {
+	for _, w := range workers {
+		w.Post(func() {
+			if ls := p.lanes[w.ID]; ls != nil {
+				ls.each((*lane).kill)
+				ls.each((*lane).drain)
+			}
+		})
+	}
+}
+
+// Empty closes the connections that carry no stream, and the others once it ends. Any goroutine may call it.
 func (p *Peer) Empty(workers []*fiber.Worker) {
 	for _, w := range workers {
 		w.Post(func() {

@@ -33,8 +33,8 @@ func (c *Counter) Add(n uint64) { c.v.Add(n) }
 // Value reads it.
 func (c *Counter) Value() uint64 { return c.v.Load() }
 
-// used says that it was counted with since the start, be it before a reset.
-func (c *Counter) used() bool { return c.v.Load() != 0 || c.past.Load() }
+// Used says that it was counted with since the start, be it before a reset.
+func (c *Counter) Used() bool { return c.v.Load() != 0 || c.past.Load() }
 
 // reset makes it 0.
 func (c *Counter) reset() {

@@ -232,7 +232,7 @@ func (b *block) statistics(f func(field *field, statistic any)) {
 func showOne(st Stat, lazy bool, v any, show func(Stat)) {
 	switch v := v.(type) {
 	case *Counter:
-		st.Kind, st.Counter, st.Used = KindCounter, v.Value(), v.used()
+		st.Kind, st.Counter, st.Used = KindCounter, v.Value(), v.Used()
 	case *Gauge:
 		st.Kind, st.Gauge, st.Used = KindGauge, v.Value(), v.used.Load()
 	case *Histogram:

@@ -9,9 +9,11 @@ import (
 	adminv3 "github.com/envoyproxy/go-control-plane/envoy/admin/v3"
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/outrigger-proxy/outrigger/cluster"
+	"github.com/outrigger-proxy/outrigger/cluster/health"
 	"github.com/outrigger-proxy/outrigger/cluster/pool"
 	"github.com/outrigger-proxy/outrigger/internal/stream"
 	"github.com/outrigger-proxy/outrigger/listener"
@@ -48,6 +50,13 @@ func clusters(s *Server, w *response, r *http.Request) {
 func clusterText(w *response, c *cluster.Cluster) {
 	line := func(format string, args ...any) { _, _ = fmt.Fprintf(w, c.Name+"::"+format+"\n", args...) }
 	line("observability_name::%s", c.AltName)
+	if d := c.Detector(); d != nil {
+		for i, prefix := range []string{"", "local_origin_"} {
+			r := d.Rate(i == 1)
+			line("outlier::%ssuccess_rate_average::%v", prefix, r.Average)
+			line("outlier::%ssuccess_rate_ejection_threshold::%v", prefix, r.Threshold)
+		}
+	}
 	for p := range pool.Priorities {
 		l := c.Limits(p)
 		line("%s_priority::max_connections::%d", p, l.Connections.Max())
@@ -65,15 +74,15 @@ func clusterText(w *response, c *cluster.Cluster) {
 			host(m.GetName(), m.GetValue())
 		}
 		host("hostname", h.Hostname)
-		host("health_flags", healthFlags(h))
+		host("health_flags", h.Standing())
 		host("weight", h.Weight)
 		host("region", h.Locality.Region)
 		host("zone", h.Locality.Zone)
 		host("sub_zone", h.Locality.Subzone)
 		host("canary", h.Canary)
 		host("priority", h.Priority)
-		host("success_rate", -1)
-		host("local_origin_success_rate", -1)
+		host("success_rate", h.Outlier.SuccessRate(false))
+		host("local_origin_success_rate", h.Outlier.SuccessRate(true))
 	}
 }
 
@@ -93,17 +102,6 @@ func hostMetrics(h *cluster.Host) []*adminv3.SimpleMetric {
 	}
 }
 
-func healthFlags(h *cluster.Host) string {
-	switch h.Health {
-	case cluster.Healthy:
-		return "healthy"
-	case cluster.Degraded:
-		return "/degraded_eds_health"
-	default:
-		return "/failed_eds_health"
-	}
-}
-
 func clusterStatus(c *cluster.Cluster) *adminv3.ClusterStatus {
 	status := &adminv3.ClusterStatus{
 		Name: c.Name, AddedViaApi: !c.Static, ObservabilityName: c.AltName, CircuitBreakers: &clusterv3.CircuitBreakers{},
@@ -117,6 +115,10 @@ func clusterStatus(c *cluster.Cluster) *adminv3.ClusterStatus {
 			MaxRequests: wrapperspb.UInt32(uint32(l.Requests.Max())), MaxRetries: wrapperspb.UInt32(uint32(l.Retries.Max())),
 		})
 	}
+	if d := c.Detector(); d != nil {
+		status.SuccessRateEjectionThreshold = percent(d.Rate(false).Threshold, 0)
+		status.LocalOriginSuccessRateEjectionThreshold = percent(d.Rate(true).Threshold, 0)
+	}
 	for _, h := range c.Hosts() {
 		status.HostStatuses = append(status.HostStatuses, hostStatus(h))
 	}
@@ -124,17 +126,38 @@ func clusterStatus(c *cluster.Cluster) *adminv3.ClusterStatus {
 }
 
 func hostStatus(h *cluster.Host) *adminv3.HostStatus {
-	health := &adminv3.HostHealthStatus{EdsHealthStatus: corev3.HealthStatus_HEALTHY}
-	switch h.Health {
-	case cluster.Degraded:
-		health.EdsHealthStatus = corev3.HealthStatus_DEGRADED
-	case cluster.Unhealthy:
-		health.EdsHealthStatus = corev3.HealthStatus_UNHEALTHY
-	}
 	return &adminv3.HostStatus{
-		Address: address(h.Address), Stats: hostMetrics(h), HealthStatus: health, Weight: h.Weight, Hostname: h.Hostname,
+		Address: address(h.Address), Stats: hostMetrics(h), HealthStatus: hostHealth(h.Standing()), Weight: h.Weight, Hostname: h.Hostname,
 		Priority: h.Priority, Locality: &corev3.Locality{Region: h.Locality.Region, Zone: h.Locality.Zone, SubZone: h.Locality.Subzone},
+		SuccessRate: percent(h.Outlier.SuccessRate(false), 0), LocalOriginSuccessRate: percent(h.Outlier.SuccessRate(true), 0),
 	}
+}
+
+// percent is v, or nil if there is none worth showing.
+func percent(v, least float64) *typev3.Percent {
+	if v < least {
+		return nil
+	}
+	return &typev3.Percent{Value: v}
+}
+
+func hostHealth(f health.Flags) *adminv3.HostHealthStatus {
+	s := &adminv3.HostHealthStatus{
+		FailedActiveHealthCheck: f.Has(health.FailedActive), FailedOutlierCheck: f.Has(health.FailedOutlier),
+		FailedActiveDegradedCheck: f.Has(health.DegradedActive), PendingDynamicRemoval: f.Has(health.PendingRemoval),
+		PendingActiveHc: f.Has(health.PendingActive), ExcludedViaImmediateHcFail: f.Has(health.ExcludedAtOnce),
+		ActiveHcTimeout: f.Has(health.ActiveTimeout), FailedDegradedOutlierDetection: f.Has(health.DegradedOutlier),
+		EdsHealthStatus: corev3.HealthStatus_HEALTHY,
+	}
+	switch {
+	case f.Has(health.FailedEDS):
+		s.EdsHealthStatus = corev3.HealthStatus_UNHEALTHY
+	case f.Has(health.DrainingEDS):
+		s.EdsHealthStatus = corev3.HealthStatus_DRAINING
+	case f.Has(health.DegradedEDS):
+		s.EdsHealthStatus = corev3.HealthStatus_DEGRADED
+	}
+	return s
 }
 
 // address turns an address back into its proto.

@@ -6,6 +6,7 @@ package tls
 import (
 	"context"
 	"net"
+	"strings"
 
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 
@@ -33,7 +34,7 @@ func (s *socket) Client(w *fiber.Worker, c fiber.Conn, i *pool.Info) (fiber.Conn
 		wish.SANs = []string{i.Transport.SAN}
 	}
 	if i.Transport.ALPN != "" {
-		wish.ALPN = []string{i.Transport.ALPN}
+		wish.ALPN = strings.Split(i.Transport.ALPN, ",")
 	}
 	i.ServerName = s.client.ServerName(&wish)
 	secure, info, err := s.client.Connect(w, c, &wish)

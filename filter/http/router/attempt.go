@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/outrigger-proxy/outrigger/cluster"
+	"github.com/outrigger-proxy/outrigger/cluster/outlier"
 	"github.com/outrigger-proxy/outrigger/cluster/pool"
 	"github.com/outrigger-proxy/outrigger/filter"
 	"github.com/outrigger-proxy/outrigger/internal/fiber"
@@ -39,6 +40,7 @@ type attempt struct {
 	late     bool // hedging: it has exceeded its per-try timeout
 	tunnel   bool // the connection is no longer HTTP
 	unjudged bool // gRPC: the trailers will say whether the call has succeeded
+	blamed   bool // its host was told of as too slow
 }
 
 // reset keeps the memory of the head, and the functions of the tasks.
@@ -56,8 +58,16 @@ func (a *attempt) begin(e *exchange) {
 	}
 }
 
-// run takes an attempt to the head of its response.
+// run takes an attempt to the head of its response, and reports how its host has done.
 func (a *attempt) run() error {
+	err := a.try()
+	if err != nil {
+		a.blame(err)
+	}
+	return err
+}
+
+func (a *attempt) try() error {
 	e := a.e
 	s, w := e.s, e.s.Worker
 	if a.host = e.pick(); a.host == nil {
@@ -73,6 +83,7 @@ func (a *attempt) run() error {
 		return err
 	}
 	a.conn = c
+	a.host.Outlier.Report(outlier.Connected, 0)
 	a.lent(c.Info(), c.Reused())
 	if d := e.cluster.MaxStreamDuration; d > 0 {
 		s.Limit(filter.LimitUpstream, u.Ready.Add(d))
@@ -192,6 +203,7 @@ func (a *attempt) receive() error {
 			return err
 		}
 	}
+	a.praise()
 	a.granted()
 	if a.body = a.response.Body; a.body != nil {
 		a.response.Body = a
@@ -245,6 +257,7 @@ func (a *attempt) Next(wait bool) ([]byte, error) {
 		if _, reset := errors.AsType[syscall.Errno](err); reset {
 			err = io.ErrUnexpectedEOF // it ends too early, however it ends
 		}
+		a.blame(err)
 		err = a.broken(err)
 	}
 	return p, err

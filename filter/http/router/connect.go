@@ -1,6 +1,7 @@
 package router
 
 import (
+	"github.com/outrigger-proxy/outrigger/cluster/outlier"
 	"github.com/outrigger-proxy/outrigger/cluster/pool"
 	"github.com/outrigger-proxy/outrigger/filter"
 	"github.com/outrigger-proxy/outrigger/filter/route"
@@ -26,8 +27,11 @@ func (e *exchange) connect() error {
 	e.noted(a.host)
 	c, err := e.cluster.TCP(s.Worker, a.host, pool.Options{Priority: e.priority(), Downstream: s.Conn.Info})
 	if err != nil {
+		a.blame(err)
 		return err
 	}
+	a.host.Outlier.Report(outlier.Connected, 0)
+	a.host.Outlier.Status(200)
 	e.tcp = c
 	i, u := c.Info(), &s.Info.Upstream
 	u.Local, u.Remote, u.ConnID, u.Ready = i.Local, i.Remote, i.ID, s.Worker.Now()

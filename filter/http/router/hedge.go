@@ -21,6 +21,7 @@ func (e *exchange) hedge() (*attempt, error) {
 			return a, err
 		}
 		e.tryTimedOut(a, err)
+		a.blame(err)
 		if e.used == len(e.tries) || !e.mayHedge() || !e.takeRetry() {
 			break
 		}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/outrigger-proxy/outrigger/cluster"
+	"github.com/outrigger-proxy/outrigger/cluster/outlier"
 	"github.com/outrigger-proxy/outrigger/cluster/pool"
 	"github.com/outrigger-proxy/outrigger/filter/route"
 	"github.com/outrigger-proxy/outrigger/internal/fiber"
@@ -96,8 +97,12 @@ func (h *shadow) run(w *fiber.Worker) {
 	}
 	c, err := h.cluster.HTTP(w, host, pool.Options{})
 	if err != nil {
+		if !errors.Is(err, pool.ErrOverflow) {
+			host.Outlier.Report(outlier.ConnectFailed, 0)
+		}
 		return
 	}
+	host.Outlier.Report(outlier.Connected, 0)
 	ok := false
 	defer func() { c.Release(ok) }()
 	if done, err := c.Send(&h.Request, true); err != nil || !done {
@@ -105,12 +110,14 @@ func (h *shadow) run(w *fiber.Worker) {
 	}
 	for {
 		if err := c.Receive(&h.reply); err != nil {
+			host.Outlier.Report(failure(err), 0)
 			return
 		}
 		if h.reply.Status >= 200 {
 			break
 		}
 	}
+	host.Outlier.Status(h.reply.Status)
 	h.charge()
 	for b := h.reply.Body; b != nil; {
 		if _, err := b.Next(true); err != nil {
@@ -119,6 +126,14 @@ func (h *shadow) run(w *fiber.Worker) {
 		}
 	}
 	ok = true
+}
+
+// failure is how a copy has failed.
+func failure(err error) outlier.Result {
+	if errors.Is(err, errShadowTimeout) {
+		return outlier.Timeout
+	}
+	return outlier.ConnectFailed
 }
 
 // charge counts the response, which nobody else will see.

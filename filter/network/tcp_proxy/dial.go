@@ -10,6 +10,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/outrigger-proxy/outrigger/cluster"
+	"github.com/outrigger-proxy/outrigger/cluster/outlier"
 	"github.com/outrigger-proxy/outrigger/cluster/pool"
 	"github.com/outrigger-proxy/outrigger/internal/stream"
 	"github.com/outrigger-proxy/outrigger/lb"
@@ -89,12 +90,18 @@ func (s *session) attempt(cl *cluster.Cluster) (t *pool.TCP, why outcome, again 
 	case s.closed:
 		return t, cancelled, false
 	case err == nil:
+		h.Outlier.Report(outlier.ConnectedFinally, 0)
 		s.describeConn(t.Info())
 		return t, 0, false
 	case errors.Is(err, pool.ErrOverflow):
 		s.flag(stream.UpstreamOverflow)
 		return nil, noResources, false
 	case errors.As(err, &failed):
+		if failed.Timeout {
+			h.Outlier.Report(outlier.Timeout, 0)
+		} else {
+			h.Outlier.Report(outlier.ConnectFailed, 0)
+		}
 		s.flag(stream.UpstreamConnectionFailure)
 		if s.c.Stream != nil {
 			s.c.Stream.Info.Upstream.Failure = reason(failed)

@@ -127,6 +127,7 @@ func (s *session) firstData(bool) {
 func (s *session) connected(t *pool.TCP) {
 	w := s.c.Worker
 	s.up = t
+	t.OnKill(s.drop)
 	if s.p.early && s.c.Readable() {
 		s.p.stats.EarlyData.Inc()
 	}

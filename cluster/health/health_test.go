@@ -1,0 +1,578 @@
+package health
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	datacorev3 "github.com/envoyproxy/go-control-plane/envoy/data/core/v3"
+
+	"github.com/outrigger-proxy/outrigger/cluster/pool"
+	"github.com/outrigger-proxy/outrigger/internal/fiber"
+	"github.com/outrigger-proxy/outrigger/internal/fiber/fibertest"
+	"github.com/outrigger-proxy/outrigger/internal/http1"
+	"github.com/outrigger-proxy/outrigger/internal/logfile"
+	"github.com/outrigger-proxy/outrigger/internal/protofile"
+	"github.com/outrigger-proxy/outrigger/internal/stats"
+	"github.com/outrigger-proxy/outrigger/internal/stream"
+)
+
+const base = "timeout: 5s, interval: 10s, unhealthy_threshold: 3, healthy_threshold: 2, "
+
+func read(t testing.TB, text string) *corev3.HealthCheck {
+	t.Helper()
+	p := &corev3.HealthCheck{}
+	if _, err := protofile.Parse([]byte("{"+base+text+"}"), protofile.YAML, p); err != nil {
+		t.Fatalf("%s\n%v", text, err)
+	}
+	return p
+}
+
+// rig is a host that is checked; its times and its control loop are the test's.
+type rig struct {
+	*testing.T
+
+	c       *Checker
+	s       *Session
+	flags   Flags
+	to      stream.Address
+	traffic bool
+	waits   []time.Duration // that were asked for
+	results chan Result
+	mu      sync.Mutex // guards posted
+	posted  []func()
+}
+
+func newRig(t *testing.T, text string, w *fiber.Worker) *rig {
+	t.Helper()
+	c, err := Parse(read(t, text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &rig{T: t, traffic: true, flags: FailedActive, results: make(chan Result, 100)}
+	o := http1.UpstreamDefaults()
+	r.c = New(c, Env{
+		Cluster: "c", Stats: (&stats.Store{}).Root().Sub("cluster").Sub("c"), Workers: []*fiber.Worker{w}, HTTP1: &o, Draw: func() uint64 { return 7 },
+		Post:    func(f func()) { r.mu.Lock(); defer r.mu.Unlock(); r.posted = append(r.posted, f) },
+		After:   func(d time.Duration, _ func()) func() { r.waits = append(r.waits, d); return func() {} },
+		Traffic: func() bool { return r.traffic },
+		Dial: func(w *fiber.Worker, to pool.Target, _ *pool.Info) (fiber.Conn, error) {
+			return w.Dial(to.Address, nil)
+		},
+	})
+	r.s = r.c.Add(&Host{
+		Flags: &r.flags, Target: func() pool.Target { return pool.Target{Address: r.to} }, Checked: func(v Result) { r.results <- v },
+		Metadata: stream.Metadata{"envoy.lb": {"v": "1"}}, Region: "r",
+	})
+	return r
+}
+
+// check makes one check on the wire and takes it in.
+func (r *rig) check() Result {
+	r.Helper()
+	r.s.begin()
+	for range 5000 {
+		r.mu.Lock()
+		l := r.posted
+		r.posted = nil
+		r.mu.Unlock()
+		for _, f := range l {
+			f()
+		}
+		select {
+		case v := <-r.results:
+			return v
+		default:
+		}
+		if err := r.s.worker.Sleep(time.Millisecond); err != nil {
+			break
+		}
+	}
+	r.Fatal("the check does not end")
+	return Result{}
+}
+
+var (
+	passes   = verdict{}
+	refuses  = verdict{failed: true, failure: datacorev3.HealthCheckFailureType_NETWORK}
+	late     = verdict{failed: true, failure: datacorev3.HealthCheckFailureType_NETWORK_TIMEOUT}
+	says500  = verdict{failed: true, failure: datacorev3.HealthCheckFailureType_ACTIVE, status: 500}
+	says503  = verdict{failed: true, failure: datacorev3.HealthCheckFailureType_ACTIVE, status: 503, retriable: true}
+	strained = verdict{degraded: true}
+	leaves   = verdict{failed: true, failure: datacorev3.HealthCheckFailureType_ACTIVE, excluded: true}
+)
+
+// TestThresholds shows the flags after each check.
+func TestThresholds(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		l    []verdict
+		want string
+	}{
+		{"the first success is enough", []verdict{passes}, "healthy"},
+		{"later ones are not", []verdict{refuses, passes, passes}, "2*/failed_active_hc healthy"},
+		{"a failure between begins anew", []verdict{refuses, passes, refuses, passes, passes}, "4*/failed_active_hc healthy"},
+		{"three failures in a row", []verdict{passes, refuses, refuses, refuses}, "3*healthy /failed_active_hc"},
+		{"a success between begins anew", []verdict{passes, refuses, refuses, passes, refuses, refuses}, "6*healthy"},
+		{"a status is enough by itself", []verdict{passes, says500}, "healthy /failed_active_hc"},
+		{"a retriable one is not", []verdict{passes, says503, says503, says503}, "3*healthy /failed_active_hc"},
+		{"timeouts are shown", []verdict{passes, late, late, late, refuses, late}, "3*healthy /failed_active_hc/active_hc_timeout /failed_active_hc /failed_active_hc/active_hc_timeout"},
+		{"degraded at once", []verdict{passes, strained, passes}, "healthy /degraded_active_hc healthy"},
+		{"wants no more", []verdict{passes, leaves, passes, passes}, "healthy 2*/failed_active_hc/excluded_via_immediate_hc_fail healthy"},
+	} {
+		r := newRig(t, "tcp_health_check: {}", &fiber.Worker{})
+		var got []string
+		for _, v := range c.l {
+			before := r.flags
+			r.s.done(v)
+			if v := <-r.results; v.Changed != (r.flags.Unhealthy() != before.Unhealthy() || r.flags.Degraded() != before.Degraded()) || v.First != (len(got) == 0) {
+				t.Errorf("%s: check %d: %+v", c.name, len(got), v)
+			}
+			got = append(got, r.flags.String())
+		}
+		if s := counted(got); s != c.want {
+			t.Errorf("%s:\n got %s\nwant %s", c.name, s, c.want)
+		}
+		healthy := int64(1)
+		if r.flags.Has(FailedActive) {
+			healthy = 0
+		}
+		if n := r.c.stats.Healthy.Value(); n != healthy {
+			t.Errorf("%s: %d healthy", c.name, n)
+		}
+	}
+}
+
+// counted joins the words, those that follow each other as 2*word.
+func counted(words []string) string {
+	var l []string
+	for i := 0; i < len(words); {
+		n := 1
+		for i+n < len(words) && words[i+n] == words[i] {
+			n++
+		}
+		if n == 1 {
+			l = append(l, words[i])
+		} else {
+			l = append(l, fmt.Sprintf("%d*%s", n, words[i]))
+		}
+		i += n
+	}
+	return strings.Join(l, " ")
+}
+
+func TestIntervals(t *testing.T) {
+	const all = ", no_traffic_interval: 60s, no_traffic_healthy_interval: 70s, unhealthy_interval: 20s, unhealthy_edge_interval: 5s, healthy_edge_interval: 6s"
+	for _, c := range []struct {
+		config  string
+		traffic bool
+		l       []verdict
+		want    string
+	}{
+		{"", true, []verdict{passes, passes, refuses}, "10s 10s 10s"},
+		{"", false, []verdict{passes, refuses}, "1m0s 1m0s"},
+		{all, true, []verdict{passes, refuses, refuses, refuses, refuses, passes, passes, passes}, "10s 5s 5s 20s 20s 6s 10s 10s"},
+		{all, false, []verdict{refuses, passes, passes, passes}, "1m0s 1m0s 1m10s 1m10s"},
+		{", interval_jitter: 0.005s", true, []verdict{passes}, "10.002s"},           // 7 % 5
+		{", interval_jitter_percent: 10", true, []verdict{passes}, "10.007s"},       // 7 % 1000
+		{", unhealthy_interval: 20s", true, []verdict{refuses, refuses}, "20s 20s"}, // it is unhealthy from the start
+	} {
+		r := newRig(t, "tcp_health_check: {}"+c.config, &fiber.Worker{})
+		r.traffic = c.traffic
+		for _, v := range c.l {
+			r.s.done(v)
+		}
+		if got := strings.Trim(fmt.Sprint(r.waits), "[]"); got != c.want {
+			t.Errorf("%q: %s, want %s", c.config, got, c.want)
+		}
+	}
+	r := newRig(t, "tcp_health_check: {}, initial_jitter: 5s", &fiber.Worker{})
+	r.s.Start()
+	if fmt.Sprint(r.waits) != "[7ms]" {
+		t.Errorf("the first check comes after %v", r.waits)
+	}
+}
+
+func TestFailedAtOnce(t *testing.T) {
+	var none *Session
+	none.FailedAtOnce()
+	r := newRig(t, "tcp_health_check: {}", &fiber.Worker{})
+	r.s.done(passes)
+	r.s.FailedAtOnce()
+	r.posted[0]()
+	if r.flags != FailedActive|ExcludedAtOnce || r.c.stats.PassiveFailure.Value() != 1 || len(r.waits) != 1 {
+		t.Errorf("%v", r.flags)
+	}
+}
+
+func TestCloseTellsWhoWaits(t *testing.T) {
+	r := newRig(t, "tcp_health_check: {}", &fiber.Worker{})
+	r.s.Close()
+	if v := <-r.results; !v.First || v.Passed || r.s.Waiting() {
+		t.Errorf("%+v", v)
+	}
+	r.s.done(passes)
+	r.s.FailedAtOnce()
+	if len(r.results) != 0 || r.flags != FailedActive {
+		t.Error("a check counts after the end")
+	}
+}
+
+func TestFlags(t *testing.T) {
+	for f, want := range map[Flags]string{
+		0: "healthy ---", FailedOutlier: "/failed_outlier_check u--", FailedEDS | DegradedEDS: "/failed_eds_health/degraded_eds_health u--",
+		DegradedActive: "/degraded_active_hc -d-", PendingRemoval: "/pending_dynamic_removal ---",
+		FailedActive | PendingActive: "/failed_active_hc/pending_active_hc u-x", DrainingEDS: "/eds_status_draining u-x",
+		DegradedOutlier: "/degraded_outlier_detection -d-",
+	} {
+		got := f.String() + " "
+		for i, set := range []bool{f.Unhealthy(), f.Degraded(), f.Excluded()} {
+			if set {
+				got += "udx"[i : i+1]
+			} else {
+				got += "-"
+			}
+		}
+		if got != want {
+			t.Errorf("%d: %s, want %s", f, got, want)
+		}
+	}
+}
+
+func TestRefused(t *testing.T) {
+	for text, want := range map[string]string{
+		"grpc_health_check: {}":                                                            "grpc_health_check: is not supported yet",
+		"http_health_check: {path: /, codec_client_type: HTTP2}":                           "http_health_check.codec_client_type",
+		"http_health_check: {path: /, send: {text: '00'}}":                                 "http_health_check.send: HTTP health check cannot specify a request payload with method 'GET'",
+		"http_health_check: {path: /, receive: [{text: 'x'}]}":                             "http_health_check.receive[0].text: invalid hex string 'x'",
+		"http_health_check: {path: /, expected_statuses: [{start: 3, end: 3}]}":            "http_health_check.expected_statuses[0]: Invalid http expected status range: expecting start < end",
+		"http_health_check: {path: /, retriable_statuses: [{start: 3, end: 200}]}":         "expecting start >= 100",
+		"http_health_check: {path: /, expected_statuses: [{start: 200, end: 601}]}":        "expecting end <= 600",
+		"http_health_check: {path: /, response_buffer_size: 1, receive: [{text: '0000'}]}": "The expected response length '2' is over than http health response buffer size '1'",
+		"http_health_check: {path: /, request_headers_to_remove: [':path']}":               "http_health_check.request_headers_to_remove[0]",
+		"tcp_health_check: {send: {text: '0'}}":                                            "tcp_health_check.send.text: invalid hex string '0'",
+		"custom_health_check: {name: x}":                                                   "custom_health_check.typed_config: Didn't find a registered implementation for 'x'",
+		"tcp_health_check: {}, event_logger: [{name: z}]":                                  "event_logger[0]: Didn't find a registered implementation for 'z'",
+	} {
+		if _, err := Parse(read(t, text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s\n got %v\nwant %s", text, err, want)
+		}
+	}
+}
+
+// serve accepts connections until the test ends.
+func serve(t *testing.T, f func(c net.Conn)) (stream.Address, func()) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	var all []net.Conn
+	go func() { // ends when the listener is closed
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			all = append(all, c)
+			mu.Unlock()
+			go f(c) // ends with the connection
+		}
+	}()
+	return stream.Address{AddrPort: l.Addr().(*net.TCPAddr).AddrPort()}, func() {
+		l.Close()
+		mu.Lock()
+		defer mu.Unlock()
+		for _, c := range all {
+			c.Close()
+		}
+	}
+}
+
+func TestHTTP(t *testing.T) {
+	for _, c := range []struct {
+		name, config, answer string
+		want                 string // of the flags, and of the request
+	}{
+		{"passes", "path: /healthz", "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok", "healthy|GET /healthz HTTP/1.1|c||"},
+		{"fails", "path: /, host: h", "HTTP/1.1 500 x\r\ncontent-length: 0\r\n\r\n", "/failed_active_hc|GET / HTTP/1.1|h||"},
+		{"another status", "path: /, expected_statuses: [{start: 300, end: 400}]", "HTTP/1.1 302 x\r\ncontent-length: 0\r\n\r\n", "healthy|GET / HTTP/1.1|c||"},
+		{"interim responses are passed over", "path: /", "HTTP/1.1 103 x\r\n\r\nHTTP/1.1 200 x\r\ncontent-length: 0\r\n\r\n", "healthy|GET / HTTP/1.1|c||"},
+		{"degraded", "path: /", "HTTP/1.1 200 x\r\ncontent-length: 0\r\nx-envoy-degraded: 1\r\n\r\n", "/degraded_active_hc|GET / HTTP/1.1|c||"},
+		{"excluded", "path: /", "HTTP/1.1 503 x\r\ncontent-length: 0\r\nx-envoy-immediate-health-check-fail: 1\r\n\r\n", "/failed_active_hc/excluded_via_immediate_hc_fail|GET / HTTP/1.1|c||"},
+		{"a body", "path: /, method: POST, send: {text: '6869'}, request_headers_to_add: [{header: {key: x, value: '%UPSTREAM_METADATA([\"envoy.lb\", \"v\"])%'}}]", "HTTP/1.1 200 x\r\ncontent-length: 0\r\n\r\n", "healthy|POST / HTTP/1.1|c|1|hi"},
+		{"the answer holds it", "path: /, receive: [{text: '6f'}, {binary: aw==}]", "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n-ok-", "healthy|GET / HTTP/1.1|c||"},
+		{"in its order", "path: /, receive: [{text: '6b'}, {text: '6f'}]", "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n-ok-", "/failed_active_hc|GET / HTTP/1.1|c||"},
+		{"too late in the body", "path: /, response_buffer_size: 2, receive: [{text: '6b'}]", "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n-ok-", "/failed_active_hc|GET / HTTP/1.1|c||"},
+		{"the right service", "path: /, service_name_matcher: {prefix: loc}", "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nx-envoy-upstream-healthchecked-cluster: locations\r\n\r\n", "healthy|GET / HTTP/1.1|c||"},
+		{"the wrong service", "path: /, service_name_matcher: {prefix: loc}", "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", "/failed_active_hc|GET / HTTP/1.1|c||"},
+		{"no HTTP", "path: /", "+PONG\r\n\r\n", "/failed_active_hc|GET / HTTP/1.1|c||"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			fibertest.Each(t, func(t *testing.T, w *fiber.Worker) {
+				var got string
+				var mu sync.Mutex
+				to, stop := serve(t, func(n net.Conn) {
+					b := bufio.NewReader(n)
+					for {
+						q, err := http.ReadRequest(b)
+						if err != nil {
+							return
+						}
+						body, _ := io.ReadAll(q.Body)
+						mu.Lock()
+						got = fmt.Sprintf("%s %s %s|%s|%s|%s", q.Method, q.RequestURI, q.Proto, q.Host, q.Header.Get("X"), body)
+						if q.UserAgent() != "Envoy/HC" {
+							got += " of a stranger"
+						}
+						mu.Unlock()
+						io.WriteString(n, c.answer)
+					}
+				})
+				defer stop()
+				r := newRig(t, "http_health_check: {"+c.config+"}", w)
+				r.to = to
+				r.check()
+				r.s.Close()
+				mu.Lock()
+				defer mu.Unlock()
+				if s := r.flags.String() + "|" + got; s != c.want {
+					t.Errorf("\n got %s\nwant %s", s, c.want)
+				}
+			})
+		})
+	}
+}
+
+// TestReuse counts the connections of three checks.
+func TestReuse(t *testing.T) {
+	const ok = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n"
+	for _, c := range []struct {
+		config, answer string
+		conns          int
+	}{
+		{"http_health_check: {path: /}", ok + "\r\n", 1},
+		{"http_health_check: {path: /}", ok + "connection: close\r\n\r\n", 3},
+		{"http_health_check: {path: /}, reuse_connection: false", ok + "\r\n", 3},
+		{"tcp_health_check: {}", "", 3},
+		{"tcp_health_check: {send: {text: '6869'}, receive: [{text: '6869'}]}", "echo", 1},
+		{"tcp_health_check: {send: {text: '6869'}, receive: [{text: '6869'}]}, reuse_connection: false", "echo", 3},
+	} {
+		fibertest.Each(t, func(t *testing.T, w *fiber.Worker) {
+			var mu sync.Mutex
+			conns := 0
+			to, stop := serve(t, func(n net.Conn) {
+				mu.Lock()
+				conns++
+				mu.Unlock()
+				if c.answer == "echo" {
+					io.Copy(n, n)
+					return
+				}
+				b := bufio.NewReader(n)
+				for {
+					if _, err := http.ReadRequest(b); err != nil {
+						return
+					}
+					io.WriteString(n, c.answer)
+				}
+			})
+			defer stop()
+			r := newRig(t, c.config, w)
+			r.to = to
+			for i := range 3 {
+				if v := r.check(); !v.Passed || v.First != (i == 0) {
+					t.Errorf("check %d: %+v", i, v)
+				}
+			}
+			r.s.Close()
+			for range 1000 { // the last of them may not have been accepted yet
+				mu.Lock()
+				n := conns
+				mu.Unlock()
+				if n == c.conns {
+					return
+				}
+				if err := w.Sleep(time.Millisecond); err != nil {
+					t.Fatal(err)
+				}
+			}
+			t.Errorf("%s: %d connections, want %d", c.config, conns, c.conns)
+		})
+	}
+}
+
+func TestTCP(t *testing.T) {
+	for _, c := range []struct {
+		config string
+		want   string // what the host gets
+		passed bool
+	}{
+		{"send: {text: '6869'}, receive: [{text: '6f6b'}]", "hi", true},
+		{"send: {binary: aGk=}, receive: [{text: '6e6f'}]", "hi", false},
+		{"proxy_protocol_config: {version: V2}, receive: [{text: '6f6b'}]", "\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00", true},
+		{"proxy_protocol_config: {version: V1}, receive: [{text: '6f6b'}]", "PROXY TCP4 127.0.0.1 127.0.0.1 ", true},
+	} {
+		fibertest.Each(t, func(t *testing.T, w *fiber.Worker) {
+			got := make(chan string, 1)
+			to, stop := serve(t, func(n net.Conn) {
+				b := make([]byte, 100)
+				k, _ := n.Read(b)
+				got <- string(b[:k])
+				io.WriteString(n, "-ok-")
+				n.(*net.TCPConn).CloseWrite()
+				io.Copy(io.Discard, n)
+			})
+			defer stop()
+			r := newRig(t, "tcp_health_check: {"+c.config+"}", w)
+			r.to = to
+			if v := r.check(); v.Passed != c.passed {
+				t.Errorf("%s: %+v", c.config, v)
+			}
+			r.s.Close()
+			if s := <-got; !strings.HasPrefix(s, c.want) {
+				t.Errorf("%s: the host got %q", c.config, s)
+			}
+		})
+	}
+}
+
+// TestIdleEnd closes a TCP connection between two checks, which is a failure too.
+func TestIdleEnd(t *testing.T) {
+	fibertest.Each(t, func(t *testing.T, w *fiber.Worker) {
+		over := make(chan struct{})
+		to, stop := serve(t, func(n net.Conn) {
+			b := make([]byte, 10)
+			k, _ := n.Read(b)
+			n.Write(b[:k])
+			<-over
+			n.Close()
+		})
+		defer stop()
+		r := newRig(t, "tcp_health_check: {send: {text: '6869'}, receive: [{text: '6869'}]}", w)
+		r.to = to
+		if v := r.check(); !v.Passed {
+			t.Error("not passed")
+		}
+		close(over)
+		for range 5000 {
+			r.mu.Lock()
+			n := len(r.posted)
+			r.mu.Unlock()
+			if n > 0 {
+				break
+			}
+			if err := w.Sleep(time.Millisecond); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r.posted[0]()
+		if v := <-r.results; v.Passed || r.c.stats.NetworkFailure.Value() != 1 {
+			t.Errorf("%+v", v)
+		}
+		r.s.Close()
+	})
+}
+
+func TestTimeout(t *testing.T) {
+	fibertest.Each(t, func(t *testing.T, w *fiber.Worker) {
+		to, stop := serve(t, func(n net.Conn) { io.Copy(io.Discard, n) })
+		defer stop()
+		r := newRig(t, "http_health_check: {path: /}", w)
+		r.c.config.timeout = 20 * time.Millisecond
+		r.to = to
+		if v := r.check(); v.Passed || r.flags != FailedActive|ActiveTimeout {
+			t.Errorf("%+v %v", v, r.flags)
+		}
+		r.s.begin()
+		r.s.Close() // in the middle of a check
+	})
+}
+
+func TestNobodyThere(t *testing.T) {
+	fibertest.Each(t, func(t *testing.T, w *fiber.Worker) {
+		to, stop := serve(t, func(net.Conn) {})
+		stop()
+		for _, config := range []string{"http_health_check: {path: /}", "tcp_health_check: {}"} {
+			r := newRig(t, config, w)
+			r.to = to
+			if v := r.check(); v.Passed || r.flags != FailedActive || r.c.stats.NetworkFailure.Value() != 1 {
+				t.Errorf("%s: %+v %v", config, v, r.flags)
+			}
+			r.s.Close()
+		}
+	})
+}
+
+func TestLog(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	set := logfile.New(logfile.Options{FlushInterval: time.Millisecond}, (&stats.Store{}).Root())
+	f, err := set.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newRig(t, "tcp_health_check: {}, always_log_health_check_success: true, always_log_health_check_failures: true", &fiber.Worker{})
+	r.c.env.Logs = []*Log{NewLog(f)}
+	r.s.host.Address, _ = fiber.ParseAddress("10.0.0.1:80")
+	for _, v := range []verdict{passes, passes, says500, strained, strained, passes} {
+		r.s.done(v)
+	}
+	set.Close()
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for line := range strings.Lines(string(raw)) {
+		v := map[string]any{}
+		if err := json.Unmarshal([]byte(line), &v); err != nil || v["cluster_name"] != "c" || v["health_checker_type"] != "TCP" || v["timestamp"] == nil ||
+			v["locality"].(map[string]any)["region"] != "r" || v["host"].(map[string]any)["socket_address"].(map[string]any)["port_value"] != 80. {
+			t.Errorf("%s: %v", line, err)
+		}
+		for k, e := range v {
+			if strings.HasSuffix(k, "_event") || strings.HasSuffix(k, "_host") {
+				b, err := json.Marshal(e)
+				if err != nil {
+					t.Error(err)
+				}
+				got = append(got, k+string(b))
+			}
+		}
+	}
+	want := `add_healthy_event{"first_check":true}
+successful_health_check_event{}
+eject_unhealthy_event{"failure_type":"ACTIVE","http_status_code":500}
+health_check_failure_event{"failure_type":"ACTIVE","first_check":false,"http_status_code":500}
+successful_health_check_event{}
+degraded_healthy_host{}
+add_healthy_event{"first_check":false}
+successful_health_check_event{}
+no_longer_degraded_host{}`
+	if s := strings.Join(got, "\n"); s != want {
+		t.Errorf("got\n%s", s)
+	}
+}
+
+func FuzzPayload(f *testing.F) {
+	f.Add("00ff", []byte("abc"), []byte("b"), []byte("c"))
+	f.Fuzz(func(t *testing.T, text string, b, first, second []byte) {
+		if p, err := payload(&corev3.HealthCheck_Payload{Payload: &corev3.HealthCheck_Payload_Text{Text: text}}); err == nil && fmt.Sprintf("%x", p) != strings.ToLower(text) {
+			t.Errorf("%q is read as %x", text, p)
+		}
+		if contains(b, [][]byte{first, second}) && len(b) < len(first)+len(second) {
+			t.Error("the parts overlap")
+		}
+	})
+}
