@@ -9,8 +9,8 @@ import os
 import subprocess
 import sys
 
-AREAS = """accept accesslog admin cli cluster-header direct flags forwarded headers http1 identity listener localreply match mirror
-path redirect reject rewrite stats tcp timeout weighted""".split()
+AREAS = """accept accesslog admin cli cluster-header direct flags forwarded headers health http1 identity listener localreply match mirror
+outlier path redirect reject rewrite stats tcp timeout weighted""".split()
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
 
