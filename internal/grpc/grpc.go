@@ -64,7 +64,8 @@ func ParseTimeout(v string) (time.Duration, bool) {
 	if v == "" {
 		return 0, false
 	}
-	n, err := strconv.ParseUint(v[:len(v)-1], 10, 32)
+	digits := strings.TrimPrefix(strings.TrimSpace(v[:len(v)-1]), "+") // Envoy takes it so
+	n, err := strconv.ParseUint(digits, 10, 32)
 	unit := units(v[len(v)-1])
 	if err != nil || n > mostDigits || unit == 0 {
 		return 0, false
@@ -99,6 +100,9 @@ func units(c byte) time.Duration {
 
 // AppendTimeout appends d as a grpc-timeout header: in milliseconds, or in the first greater unit in which it has eight digits.
 func AppendTimeout(b []byte, d time.Duration) []byte {
+	if d >= longest {
+		return append(strconv.AppendInt(b, mostDigits, 10), 'H')
+	}
 	n, unit := max(d.Milliseconds(), 0), byte('m')
 	for _, u := range []struct {
 		per  int64
@@ -109,7 +113,7 @@ func AppendTimeout(b []byte, d time.Duration) []byte {
 		}
 		n, unit = n/u.per, u.unit
 	}
-	return append(strconv.AppendInt(b, min(n, mostDigits), 10), unit)
+	return append(strconv.AppendInt(b, n, 10), unit)
 }
 
 // AppendMessage appends text as a grpc-message header (PROTOCOL-HTTP2: Percent-Encoded).

@@ -9,16 +9,18 @@ import (
 	"github.com/outrigger-proxy/outrigger/internal/stream"
 )
 
-// conclude makes a failed call a 503; h is where the grpc-status stands.
-func conclude(s *filter.Stream, h *header.Map, size int) {
+// conclude puts what the trailers say into the head, and makes a failed call a 503.
+func conclude(s *filter.Stream, size int) {
 	r := &s.Response
-	if v, ok := h.Find(header.GRPCStatus); ok && grpc.ParseStatus(v) != grpc.OK {
-		r.Status = 503
+	if v, ok := r.Trailer.Find(header.GRPCStatus); ok {
+		if grpc.ParseStatus(v) != grpc.OK {
+			r.Status = 503
+		}
+		r.Header.SetID(header.GRPCStatus, v)
 	}
-	r.Header.SetID(header.ContentLength, length(s, size))
-}
-
-// length is a content-length that lives until the stream ends.
-func length(s *filter.Stream, n int) string {
-	return s.Append(func(b []byte, _ *stream.Stream) []byte { return strconv.AppendInt(b, int64(n), 10) })
+	if v, ok := r.Trailer.Get("grpc-message"); ok {
+		r.Header.Set("grpc-message", v)
+	}
+	length := s.Append(func(b []byte, _ *stream.Stream) []byte { return strconv.AppendInt(b, int64(size), 10) })
+	r.Header.SetID(header.ContentLength, length)
 }

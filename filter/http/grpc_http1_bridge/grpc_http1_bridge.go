@@ -2,7 +2,9 @@
 // (type.googleapis.com/envoy.extensions.filters.http.grpc_http1_bridge.v3.Config): it lets a client that speaks HTTP/1.1 make unary
 // gRPC calls, by telling in the head of the response what gRPC tells in its trailers.
 //
-// Differences to Envoy: none known.
+// Differences to Envoy: a message that is to be framed and longer than may be buffered is answered with 413, where Envoy waits for ever;
+// a response without trailers, which is none of gRPC, is left as it is, where Envoy takes its first five bytes off if it comes in more
+// than one piece.
 package grpchttp1bridge
 
 import (
@@ -96,11 +98,7 @@ func (f *Filter) frame(s *filter.Stream, b *bridge) filter.Status {
 // OnResponse waits for the end of the response, and puts what the trailers say into its head.
 func (f *Filter) OnResponse(s *filter.Stream) filter.Status {
 	b, r := f.slot.Get(s), &s.Response
-	if !b.on {
-		return filter.Continue
-	}
-	if r.Body == nil {
-		conclude(s, &r.Header, 0)
+	if !b.on || r.Body == nil {
 		return filter.Continue
 	}
 	all, ok, err := stream.Collect(b.response.B, r.Body, f.limit)
@@ -112,19 +110,12 @@ func (f *Filter) OnResponse(s *filter.Stream) filter.Status {
 	case !ok:
 		return s.LocalReply(500, "response_payload_too_large", "Internal Server Error")
 	}
-	if b.framing && !s.Local() {
-		b.response.B = all[min(grpc.HeadSize, len(all)):]
-	}
 	r.Body = &b.response
 	if r.Trailer.Len() > 0 {
-		conclude(s, &r.Trailer, len(b.response.B))
-		for _, name := range []string{"grpc-status", "grpc-message"} {
-			if v, ok := r.Trailer.Get(name); ok {
-				r.Header.Set(name, v)
-			}
+		if b.framing {
+			b.response.B = all[min(grpc.HeadSize, len(all)):]
 		}
-	} else if _, sized := r.Header.Find(header.ContentLength); sized {
-		r.Header.SetID(header.ContentLength, length(s, len(b.response.B)))
+		conclude(s, len(b.response.B))
 	}
 	return filter.Continue
 }

@@ -221,19 +221,10 @@ func (c *Counts) String() string {
 	return strconv.FormatUint(c.Requests, 10) + "," + strconv.FormatUint(c.Responses, 10)
 }
 
-// MarshalJSON is what :TYPED prints.
+// MarshalJSON is what :TYPED prints: protobuf's JSON of the message envoy.extensions.filters.http.grpc_stats.v3.FilterObject.
 func (c *Counts) MarshalJSON() ([]byte, error) {
-	return []byte(`{"request_message_count":"` + strconv.FormatUint(c.Requests, 10) + `","response_message_count":"` +
-		strconv.FormatUint(c.Responses, 10) + `"}`), nil
-}
-
-// Field is what :FIELD prints.
-func (c *Counts) Field(name string) any {
-	switch name {
-	case "request_message_count":
-		return c.Requests
-	case "response_message_count":
-		return c.Responses
-	}
-	return nil
+	return json.Marshal(struct {
+		Requests  uint64 `json:"requestMessageCount,string,omitempty"`
+		Responses uint64 `json:"responseMessageCount,string,omitempty"`
+	}{c.Requests, c.Responses})
 }

@@ -13,19 +13,14 @@ import (
 // limitDuration bounds the stream by what its route says of that, and tells a gRPC host how long that is.
 func (x *exchange) limitDuration(a *route.Action) {
 	t, bounded := x.duration(a)
-	if a.StreamDuration && x.GRPC() {
-		h := &x.Request.Header
-		if bounded {
-			h.Set("grpc-timeout", x.Append(func(b []byte, _ *stream.Stream) []byte { return grpc.AppendTimeout(b, t) }))
-		} else {
-			h.Del("grpc-timeout")
-		}
-	}
-	if bounded {
-		x.Limit(filter.LimitDuration, x.Info.Start.Add(t))
-	} else {
+	if !bounded {
 		x.Limit(filter.LimitDuration, 0)
+		return
 	}
+	if a.StreamDuration && x.GRPC() {
+		x.Request.Header.Set("grpc-timeout", x.Append(func(b []byte, _ *stream.Stream) []byte { return grpc.AppendTimeout(b, t) }))
+	}
+	x.Limit(filter.LimitDuration, x.Info.Start.Add(t))
 }
 
 // duration is how long the stream may last, in this order: by the client's grpc-timeout, if the route listens to it, by the route, by the
