@@ -51,6 +51,7 @@ type Conn struct {
 	greeted bool   // server: the preface has come
 	settled bool   // the peer's SETTINGS have come
 	acked   bool   // ours were acknowledged
+	fresh   bool   // in has not been looked at
 	reading bool   // frames are being read: what they make us write goes out at the end
 	ending  bool   // nothing is read or written any more; the socket closes once it is flushed
 	closed  bool
@@ -72,21 +73,28 @@ type peerSettings struct {
 	connect    bool
 }
 
-// Server begins to serve nc.
-func (c *Conn) Server(w *fiber.Worker, nc fiber.Conn, o *Options, h Handler, free *Streams) {
+// Server begins to serve nc, of which first has been read, which may be nil. It does not wait.
+func (c *Conn) Server(w *fiber.Worker, nc fiber.Conn, o *Options, h Handler, free *Streams, first []byte) {
 	c.start(w, nc, o, h, free, true)
+	if c.in = append(c.in, first...); len(first) > 0 {
+		c.fresh = true
+		w.Go(c.read) // ends when nothing more is there
+		return
+	}
+	c.rest()
 }
 
 // Client begins to use nc.
 func (c *Conn) Client(w *fiber.Worker, nc fiber.Conn, o *Options, h Handler, free *Streams) {
 	c.start(w, nc, o, h, free, false)
+	c.rest()
 }
 
 func (c *Conn) start(w *fiber.Worker, nc fiber.Conn, o *Options, h Handler, free *Streams, server bool) {
 	*c = Conn{w: w, net: nc, o: o, handler: h, pool: free, server: server, streams: map[uint32]*Stream{}, next: 1, bound: maxID, gone: maxID}
 	c.onIdle, c.onFlush = c.wake, c.flush
 	c.peer = peerSettings{maxStreams: 100, window: initialWindow, maxFrame: maxFrame} // 100 until its SETTINGS are there, as others do
-	c.dec.limit = max(o.TableSize, 4096)
+	c.dec.limit, c.dec.longest = max(o.TableSize, 4096), o.TextLimit
 	c.dec.table.max, c.dec.table.first = 4096, 1
 	c.enc.table.max, c.enc.table.first = 4096, 1
 	c.enc.limit, c.enc.never, c.enc.always = min(o.TableSize, 4096), o.NoHuffman, o.AlwaysHuffman
@@ -95,7 +103,6 @@ func (c *Conn) start(w *fiber.Worker, nc fiber.Conn, o *Options, h Handler, free
 	c.guard.tokens = o.ResetBurst
 	c.greet()
 	c.startProbe()
-	c.rest()
 }
 
 // greet sends the preface and our SETTINGS.
@@ -114,7 +121,8 @@ func (c *Conn) greet() {
 		set(settingConnect, 1)
 	}
 	set(settingMaxStreams, c.o.MaxStreams)
-	set(settingWindow, c.o.StreamWindow)
+	set(settingWindow, c.o.FirstWindow)
+	p = append(p, c.o.Extra...)
 	c.put(frameSettings, 0, 0, p)
 	if n := c.o.ConnWindow; n > initialWindow {
 		c.putWord(frameUpdate, 0, n-initialWindow)
@@ -130,18 +138,31 @@ func (c *Conn) Err() error { return c.err }
 // Draining says whether the connection takes no new streams although it has not ended.
 func (c *Conn) Draining() bool { return c.away || c.leaving || c.ending || c.closed }
 
+// Expect says how many streams the peer will take, as others of its connections did: until its SETTINGS are there. 0: unknown.
+func (c *Conn) Expect(n uint32) {
+	if n > 0 && !c.settled {
+		c.peer.maxStreams = n
+	}
+}
+
+// PeerStreams returns how many streams the peer takes at a time.
+func (c *Conn) PeerStreams() uint32 { return c.peer.maxStreams }
+
+// PeerAway says whether the peer has sent GOAWAY.
+func (c *Conn) PeerAway() bool { return c.away }
+
 // Settled says whether the peer's SETTINGS have come.
 func (c *Conn) Settled() bool { return c.settled }
 
 // PeerConnect says whether the peer takes extended CONNECT (RFC 8441).
 func (c *Conn) PeerConnect() bool { return c.peer.connect }
 
-// Capacity returns how many streams a client may open now.
-func (c *Conn) Capacity() int {
+// Limit returns how many streams a client may have under way at a time; 0 if it may open none any more.
+func (c *Conn) Limit() int {
 	if c.Draining() || c.next > maxID {
 		return 0
 	}
-	return max(0, int(min(c.peer.maxStreams, c.o.MaxStreams))-len(c.streams))
+	return int(min(c.peer.maxStreams, c.o.MaxStreams))
 }
 
 // rest gives the socket to the loop until bytes come.
@@ -160,6 +181,9 @@ func (c *Conn) wake(expired bool) {
 
 // read reads all that is there.
 func (c *Conn) read() {
+	if c.closed {
+		return
+	}
 	w := c.w
 	b := w.Bulk.Get()
 	n := copy(b, c.in)
@@ -179,6 +203,10 @@ func (c *Conn) read() {
 
 // batch reads frames until nothing is there, and keeps what is left of the last one.
 func (c *Conn) batch(b []byte, n int) error {
+	if c.fresh {
+		c.fresh = false
+		n = c.digest(b, n)
+	}
 	for {
 		m, err := c.net.TryRead(b[n:])
 		if err != nil || c.closed {
@@ -186,20 +214,25 @@ func (c *Conn) batch(b []byte, n int) error {
 			return err
 		}
 		c.RxBytes += uint64(m)
-		n += m
 		c.probe.seen(c)
-		if c.ending {
-			n = 0 // nobody looks at it any more
-			continue
+		full := n+m == len(b)
+		if n = c.digest(b, n+m); full {
+			c.schedule() // there may be no end of it soon
 		}
-		used, bad := c.frames(b[:n])
-		if bad != nil {
-			c.fail(bad)
-			n = 0
-			continue
-		}
-		n = copy(b, b[used:n])
 	}
+}
+
+// digest takes in the frames of b[:n] and moves what is left to its beginning.
+func (c *Conn) digest(b []byte, n int) (left int) {
+	if c.ending {
+		return 0 // nobody looks at it any more
+	}
+	used, bad := c.frames(b[:n])
+	if bad != nil {
+		c.fail(bad)
+		return 0
+	}
+	return copy(b, b[used:n])
 }
 
 func (c *Conn) remember(b []byte) {
@@ -270,12 +303,14 @@ func (c *Conn) Close() { c.end(nil) }
 // Abort closes the connection at once.
 func (c *Conn) Abort(err error) { c.shut(err) }
 
-// fail ends the connection for a fault of the peer, who is told.
+// fail ends the connection for a fault of the peer, who is told, but where Envoy does not either: of a message that is malformed.
 func (c *Conn) fail(err *Error) {
 	if c.ending || c.closed {
 		return
 	}
-	c.goAway(c.last, err.Code, err.text)
+	if err != errMalformed {
+		c.goAway(c.last, err.Code, err.text)
+	}
 	c.end(err)
 }
 

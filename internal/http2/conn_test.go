@@ -90,7 +90,7 @@ func echo(s *http2.Stream) {
 func pair(t *testing.T, w *fiber.Worker, o http2.Options, serve func(*http2.Stream)) (client, server *end) {
 	a, b := fiber.Pipe(w)
 	client, server = &end{t: t, w: w}, &end{t: t, w: w, serve: serve}
-	server.Server(w, b, &o, server, &server.free)
+	server.Server(w, b, &o, server, &server.free, nil)
 	client.Client(w, a, &o, client, &client.free)
 	return client, server
 }
@@ -160,7 +160,7 @@ func TestExchanges(t *testing.T) {
 func TestTurns(t *testing.T) {
 	fibertest.Each(t, func(t *testing.T, w *fiber.Worker) {
 		o := http2.Defaults()
-		o.StreamWindow, o.ConnWindow = 65535, 65535
+		o.FirstWindow, o.StreamWindow, o.ConnWindow = 65535, 65535, 65535
 		c, s := pair(t, w, o, echo)
 		var tasks [8]fiber.Task
 		var ends []int
@@ -185,7 +185,7 @@ func TestTurns(t *testing.T) {
 func TestStalled(t *testing.T) {
 	fibertest.Each(t, func(t *testing.T, w *fiber.Worker) {
 		o := http2.Defaults()
-		o.StreamWindow = 65535
+		o.FirstWindow = 65535
 		c, s := pair(t, w, o, func(s *http2.Stream) {
 			var q stream.Request
 			_, _ = s.ReadRequest(&q)
@@ -289,7 +289,7 @@ func TestGoAway(t *testing.T) {
 			w.Yield()
 		}
 		s.GoAway()
-		if n := c.Capacity(); n != 0 {
+		if n := c.Limit(); n != 0 {
 			t.Error(n)
 		}
 		if err := c.Open().Request(&stream.Request{Method: "GET", Path: "/", Authority: "a", Scheme: "http"}, ""); !errors.Is(err, http2.ErrGoAway) {
@@ -362,7 +362,7 @@ func (p *script) outcome() string {
 	for {
 		f, err := p.ReadFrame()
 		if err != nil {
-			return strings.TrimSpace(said)
+			return said + "closed"
 		}
 		switch f := f.(type) {
 		case *xhttp2.GoAwayFrame:
@@ -406,8 +406,8 @@ func TestFaults(t *testing.T) {
 		"interrupted block":       {func(p *script) { p.raw(1, 0, 1, p.head(":method", "GET")); data(p, 1, true, 1) }, "goaway PROTOCOL_ERROR"},
 		"lone continuation":       {func(p *script) { p.raw(9, 4, 1, p.head(":method", "GET")) }, "goaway PROTOCOL_ERROR"},
 		"bad compression":         {func(p *script) { p.raw(1, 5, 1, []byte{0xff, 0xff, 0xff, 0xff, 0xff}) }, "goaway COMPRESSION_ERROR"},
-		"malformed":               {func(p *script) { p.raw(1, 5, 1, p.head(":method", "GET")) }, "goaway PROTOCOL_ERROR"},
-		"trailers without end":    {func(p *script) { p.get(1, false); p.raw(1, 4, 1, p.head("a", "b")) }, "goaway PROTOCOL_ERROR"},
+		"malformed":               {func(p *script) { p.raw(1, 5, 1, p.head(":method", "GET")) }, "closed"},
+		"trailers without end":    {func(p *script) { p.get(1, false); p.raw(1, 4, 1, p.head("a", "b")) }, "closed"},
 		"data behind the end":     {func(p *script) { p.get(1, true); data(p, 1, true, 1) }, "rst 1 STREAM_CLOSED"},
 		"long body": {func(p *script) {
 			p.raw(1, 4, 1, p.head(":method", "GET", ":scheme", "http", ":path", "/", ":authority", "a", "content-length", "1"))
@@ -456,13 +456,13 @@ func TestFaults(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			fibertest.Each(t, func(t *testing.T, w *fiber.Worker) {
 				o := http2.Defaults()
-				o.StreamWindow, o.MaxStreams, o.HeadLimit, o.ResetBurst, o.ResetRate = 65535, 3, 8000, 20, 0
+				o.FirstWindow, o.MaxStreams, o.HeadLimit, o.ResetBurst, o.ResetRate = 65535, 3, 8000, 20, 0
 				if name == "beyond the window" {
-					o.StreamWindow = 16000
+					o.FirstWindow = 16000
 				}
 				a, b := fiber.Pipe(w)
 				s := &end{t: t, w: w, serve: func(s *http2.Stream) { _ = w.Sleep(time.Hour) }}
-				s.Server(w, b, &o, s, &s.free)
+				s.Server(w, b, &o, s, &s.free, nil)
 				p := &script{Framer: xhttp2.NewFramer(a, a), net: a}
 				p.AllowIllegalWrites, p.AllowIllegalReads = true, true
 				p.enc = hpack.NewEncoder(&p.buf)
@@ -487,7 +487,7 @@ func TestOutbound(t *testing.T) {
 			o := http2.Defaults()
 			a, b := fiber.Pipe(w)
 			s := &end{t: t, w: w, serve: echo}
-			s.Server(w, b, &o, s, &s.free)
+			s.Server(w, b, &o, s, &s.free, nil)
 			p := xhttp2.NewFramer(a, a)
 			_, _ = a.Write([]byte(http2.Preface))
 			_ = p.WriteSettings()
@@ -584,7 +584,7 @@ func FuzzServer(f *testing.F) {
 			o := http2.Defaults()
 			o.Linger = 0
 			s := &end{t: t, w: w, serve: echo}
-			s.Server(w, b, &o, s, &s.free)
+			s.Server(w, b, &o, s, &s.free, nil)
 			var drain fiber.Task
 			drain.Start(w, func() {
 				buf := make([]byte, 4096)

@@ -99,3 +99,9 @@ func resetBy(c Code, remote bool) *Reset {
 	}
 	return &Reset{Code: c, Remote: remote}
 }
+
+// Refused says that the peer has not looked at the stream, so that it can safely be tried again.
+func Refused(err error) bool {
+	var r *Reset
+	return errors.Is(err, ErrGoAway) || errors.As(err, &r) && r.Remote && r.Code == RefusedStream
+}

@@ -71,6 +71,10 @@ func (h *head) take(f *field) {
 		return
 	}
 	h.regular = true
+	if h.o.NoObsText && !ascii(f.value) {
+		h.err = errMalformed
+		return
+	}
 	if f.kind == plain {
 		h.add(f.id, f.name, f.value)
 		return
@@ -220,6 +224,15 @@ func (h *head) setStatus(v string) bool {
 		h.status = h.status*10 + int(v[i]-'0')
 	}
 	return h.status >= 100
+}
+
+func ascii(v string) bool {
+	for i := range len(v) {
+		if v[i] >= 128 {
+			return false
+		}
+	}
+	return true
 }
 
 func has(seen uint16, k kind) bool { return seen&(1<<(k-method)) != 0 }

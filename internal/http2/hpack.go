@@ -8,8 +8,9 @@ import (
 
 // decoder decompresses header blocks.
 type decoder struct {
-	table table
-	limit uint32 // of what the peer may make the table
+	table   table
+	limit   uint32 // of what the peer may make the table
+	longest uint32 // bytes of a name or a value as it comes; 0: no limit
 }
 
 // integer reads an integer with a prefix of bits (RFC 7541, 5.1). ok is false if it does not end, or is beyond 2^32-1.
@@ -144,7 +145,7 @@ func (d *decoder) text(p []byte, index bool, h *head) (s string, rest []byte, ok
 	}
 	huffman := p[0] >= 128
 	n, p, ok := integer(p, 7)
-	if !ok || int64(n) > int64(len(p)) {
+	if !ok || int64(n) > int64(len(p)) || d.longest > 0 && n > d.longest {
 		return "", nil, false
 	}
 	most := int(n)

@@ -39,6 +39,9 @@ type Options struct {
 	// StreamWindow and ConnWindow are how many bytes a peer may send before somebody has read them (initial_stream_window_size:
 	// 16 MiB, initial_connection_window_size: 24 MiB; at least 65535).
 	StreamWindow, ConnWindow uint32
+	// FirstWindow is what a stream begins with (256 KiB; StreamWindow where that is configured). It grows to StreamWindow while what
+	// comes is read as fast as it comes, so that a stream whose reader is slow costs no more than this.
+	FirstWindow uint32
 	// Connect takes extended CONNECT (RFC 8441; allow_connect).
 	Connect bool
 	// MaxFrames and MaxControl bound the frames that wait to be written, and those of them that answer a peer's (max_outbound_frames:
@@ -64,6 +67,12 @@ type Options struct {
 	HeadLimit int
 	// FieldLimit bounds the number of header fields, and of trailer fields (max_headers_count; 100).
 	FieldLimit int
+	// TextLimit bounds the bytes of a name or a value as it comes, compressed (max_header_field_size_kb: 64 KiB).
+	TextLimit uint32
+	// NoObsText refuses values with bytes beyond ASCII (disallow_obs_text).
+	NoObsText bool
+	// Extra are further SETTINGS, as they are sent (custom_settings_parameters).
+	Extra string
 	// Linger is how long a connection that we end waits for the peer to have read why (delayed_close_timeout; 1 s).
 	Linger time.Duration
 	// Keepalive is connection_keepalive; the zero value sends no PING.
@@ -85,8 +94,8 @@ type Keepalive struct {
 // Defaults returns Envoy's default options of a server.
 func Defaults() Options {
 	return Options{
-		TableSize: 4096, MaxStreams: 1024, StreamWindow: 16 << 20, ConnWindow: 24 << 20, MaxFrames: 10000, MaxControl: 1000, MaxEmpty: 1,
-		MaxPriority: 100, MaxUpdates: 10, ResetBurst: 1000, ResetRate: 33, HeadLimit: 60 << 10, FieldLimit: 100, Linger: time.Second,
+		TableSize: 4096, MaxStreams: 1024, StreamWindow: 16 << 20, ConnWindow: 24 << 20, FirstWindow: 256 << 10, MaxFrames: 10000, MaxControl: 1000, MaxEmpty: 1,
+		MaxPriority: 100, MaxUpdates: 10, ResetBurst: 1000, ResetRate: 33, HeadLimit: 60 << 10, FieldLimit: 100, TextLimit: 64 << 10, Linger: time.Second,
 		FlushTimeout: 5 * time.Minute, Stats: &Stats{},
 	}
 }
@@ -94,7 +103,7 @@ func Defaults() Options {
 // UpstreamDefaults returns those of a client, where a head may have 80 KiB.
 func UpstreamDefaults() Options {
 	o := Defaults()
-	o.HeadLimit = 80 << 10
+	o.HeadLimit, o.Linger = 80<<10, 0
 	return o
 }
 

@@ -282,7 +282,7 @@ func (c *Conn) nextHead(s *Stream, p []byte) *Error {
 	if c.block.end {
 		return s.endMessage()
 	}
-	s.rx.readable.Signal()
+	s.rx.wake()
 	return nil
 }
 

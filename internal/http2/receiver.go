@@ -15,6 +15,7 @@ type receiver struct {
 	lent     []byte // by Next
 	small    []byte // the stream's own piece, for little
 	window   int64  // what the peer may send
+	target   int64  // what it may send when nothing waits to be read
 	credited int64  // what was read and not yet told
 	queued   int64
 	length   int64 // promised; -1: not said
@@ -23,12 +24,13 @@ type receiver struct {
 	err      error
 	trailer  *header.Map
 	readable fiber.Cond
+	idle     *tunnel // is told instead
 }
 
 const smallPiece = 1 << 10
 
 func (b *receiver) begin(s *Stream) {
-	b.s, b.length, b.window = s, -1, int64(s.c.o.StreamWindow)
+	b.s, b.length, b.window, b.target = s, -1, int64(s.c.o.FirstWindow), int64(s.c.o.FirstWindow)
 }
 
 // received takes in the payload of a DATA frame, of which n bytes count for the windows.
@@ -58,8 +60,16 @@ func (s *Stream) received(p []byte, n int64, end bool) *Error {
 	if end {
 		return s.endMessage()
 	}
-	b.readable.Signal()
+	b.wake()
 	return nil
+}
+
+// wake tells who waits that something has come.
+func (b *receiver) wake() {
+	b.readable.Broadcast()
+	if t := b.idle; t != nil {
+		t.call(false)
+	}
 }
 
 // queue copies p behind what is there.
@@ -143,10 +153,21 @@ func (b *receiver) tell() {
 // credit gives n bytes back to the window of the stream.
 func (b *receiver) credit(n int64) {
 	c := b.s.c
-	if b.credited += n; b.credited >= int64(c.o.StreamWindow)/2 && !b.ended && b.s.kept {
+	if b.credited += n; b.credited >= b.target/2 && !b.ended && b.s.kept {
+		b.grow()
 		c.putWord(frameUpdate, b.s.id, uint32(b.credited))
 		b.window += b.credited
 		b.credited = 0
+	}
+}
+
+// grow widens the window of a stream whose reader keeps up, as long as all streams together leave half of the connection's to others.
+func (b *receiver) grow() {
+	c := b.s.c
+	most := min(int64(c.o.StreamWindow), int64(c.o.ConnWindow)/int64(2*max(1, len(c.streams))))
+	if more := min(b.target, most-b.target); b.queued == 0 && more > 0 {
+		b.target += more
+		b.credited += more
 	}
 }
 

@@ -23,6 +23,7 @@ type sender struct {
 	at       int    // where the last DATA frame stands in the outbox
 	number   uint64 // of that buffer
 	hasAt    bool
+	hold     bool // a tunnel follows the head
 }
 
 // Respond sends the head of a response, an interim one (1xx) too, and makes its body ready for Run. head says that the request was
@@ -41,7 +42,7 @@ func (s *Stream) Respond(r *stream.Response, head bool) error {
 		s.tx.promise(&r.Header, body != nil)
 	}
 	c.Opened += opened(c.server && !interim)
-	s.sendHead(&r.Header, body == nil && !interim, 16, func(b []byte) []byte {
+	s.sendHead(&r.Header, body == nil && !interim && !s.tx.hold, 16, func(b []byte) []byte {
 		b = c.enc.status(b, r.Status)
 		return c.enc.fields(b, &r.Header)
 	})
@@ -65,7 +66,7 @@ func (s *Stream) Request(q *stream.Request, protocol string) error {
 	s.tx.promise(&q.Header, q.Body != nil)
 	s.bodiless = q.Method == "HEAD"
 	most := len(q.Method) + len(q.Scheme) + len(q.Authority) + len(q.Path) + len(protocol) + 64
-	s.sendHead(&q.Header, q.Body == nil, most, func(b []byte) []byte {
+	s.sendHead(&q.Header, q.Body == nil && !s.tx.hold, most, func(b []byte) []byte {
 		e := &c.enc
 		method := q.Method
 		if protocol != "" {
@@ -270,7 +271,7 @@ func (s *Stream) data() {
 func (s *Stream) finish() {
 	t, c := &s.tx, s.c
 	switch {
-	case t.trailer.Len() > 0:
+	case t.trailer != nil && t.trailer.Len() > 0:
 		s.sendHead(t.trailer, true, 0, func(b []byte) []byte { return c.enc.fields(b, t.trailer) })
 		return
 	case t.hasAt && t.number == c.out.number && t.at+frameHead <= len(c.out.b):

@@ -32,6 +32,7 @@ type Stream struct {
 	gotHead  bool // client: the final response has come
 	bodiless bool // client: the response has no body whatever its head says
 	kept     bool // in the books of the connection
+	tunneled bool // somebody may still be writing to it when it is at its end
 	err      error
 }
 
@@ -92,6 +93,12 @@ func (s *Stream) free() {
 	}
 	s.trailer.recycle()
 	s.trailer.trailer = false
+	if s.tunneled {
+		s.over(ErrGone)
+		s.rx.pieces, s.rx.at, s.rx.lent, s.rx.queued = nil, 0, nil, 0
+		c.handler.Changed()
+		return
+	}
 	clear(s.heads[min(len(s.heads), keepHeads):])
 	*s = Stream{
 		run: s.run, task: s.task, heads: s.heads[:min(len(s.heads), keepHeads)], trailer: s.trailer,
@@ -161,7 +168,7 @@ func (s *Stream) over(err error) {
 	if !s.rx.ended {
 		s.rx.err = err
 	}
-	s.rx.readable.Broadcast()
+	s.rx.wake()
 	s.tx.open.Broadcast()
 }
 
@@ -180,7 +187,7 @@ func (s *Stream) endMessage() *Error {
 
 func (s *Stream) endReceive() {
 	s.rx.ended = true
-	s.rx.readable.Broadcast()
+	s.rx.wake()
 	s.settle()
 }
 
