@@ -83,9 +83,10 @@ func TestRefused(t *testing.T) {
 		{"health_checks: [{timeout: 1s, interval: 1s, unhealthy_threshold: 1, healthy_threshold: 1, tcp_health_check: {}}, {timeout: 1s, interval: 1s, unhealthy_threshold: 1, healthy_threshold: 1, tcp_health_check: {}}]", "health_checks[0].name: health check at index 0 is missing a name"},
 		{"outlier_detection: {base_ejection_time: 2s, max_ejection_time: 1s}", "outlier_detection.max_ejection_time: cannot be smaller"},
 		{"connect_timeout: 0s", "connect_timeout: must be more than 0"},
-		{http + "explicit_http_config: {http2_protocol_options: {}}}}", "explicit_http_config.http2_protocol_options: HTTP/2"},
-		{http + "auto_config: {}}}", "auto_config: HTTP/2"},
-		{"http2_protocol_options: {}", "http2_protocol_options: "},
+		{http + "explicit_http_config: {http2_protocol_options: {allow_metadata: true}}}}", "http2_protocol_options.allow_metadata: is not supported"},
+		{http + "explicit_http_config: {http3_protocol_options: {}}}}", "explicit_http_config.http3_protocol_options: HTTP/3"},
+		{http + "auto_config: {}}}", "ALPN configured for cluster c which has a non-ALPN transport socket"},
+		{"http2_protocol_options: {custom_settings_parameters: [{identifier: 5, value: 1}]}", "http2_protocol_options.custom_settings_parameters[0]: "},
 		{"transport_socket: {name: tls, typed_config: {'@type': type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext}}", "transport_socket: didn't find a registered implementation for 'tls'"},
 		{
 			"load_assignment: {cluster_name: c, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: example.org, port_value: 80}}}}]}]}",

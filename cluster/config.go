@@ -100,8 +100,6 @@ func refuse(c *clusterv3.Cluster) error {
 		{c.GetTransportSocketMatcher() != nil, "transport_socket_matcher", later},
 		{c.GetStatsMatcher() != nil, "stats_matcher", later},
 		{c.GetPerConnectionBufferHighWatermarkTimeout().AsDuration() > 0, "per_connection_buffer_high_watermark_timeout", later},
-		{c.GetHttp2ProtocolOptions() != nil, "http2_protocol_options", "HTTP/2 upstreams are not supported yet"},
-		{c.GetProtocolSelection() != clusterv3.Cluster_USE_CONFIGURED_PROTOCOL, "protocol_selection", "HTTP/2 upstreams are not supported yet"},
 		{c.GetLrsServer() != nil, "lrs_server", "load reporting " + later},
 		{len(c.GetLrsReportEndpointMetrics()) > 0, "lrs_report_endpoint_metrics", "load reporting " + later},
 		{c.GetTrackClusterStats().GetPerEndpointStats(), "track_cluster_stats.per_endpoint_stats", later},

@@ -12,7 +12,9 @@ import (
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/tcp/v3"
 
+	"github.com/outrigger-proxy/outrigger/cluster/pool"
 	"github.com/outrigger-proxy/outrigger/internal/http1"
+	"github.com/outrigger-proxy/outrigger/internal/http2"
 	"github.com/outrigger-proxy/outrigger/internal/protofile"
 )
 
@@ -24,6 +26,8 @@ type httpOptions struct {
 	maxRequests       uint32
 	http1             http1.Options
 	sni               AutoSNI
+	http2             http2.Options
+	protocol          pool.Protocol
 }
 
 func (h *httpOptions) connectionDuration() time.Duration {
@@ -35,9 +39,15 @@ func (h *httpOptions) connectionDuration() time.Duration {
 
 // parseHTTP reads typed_extension_protocol_options, or the fields that it took the place of.
 func (o *config) parseHTTP(c *clusterv3.Cluster) error {
-	o.http = httpOptions{idle: time.Hour, maxRequests: c.GetMaxRequestsPerConnection().GetValue(), http1: http1.UpstreamDefaults()}
+	o.http = httpOptions{idle: time.Hour, maxRequests: c.GetMaxRequestsPerConnection().GetValue(), http1: http1.UpstreamDefaults(), http2: http2.UpstreamDefaults()}
 	o.tcpIdle = 10 * time.Minute
-	common, one := c.GetCommonHttpProtocolOptions(), c.GetHttpProtocolOptions()
+	common, one, two := c.GetCommonHttpProtocolOptions(), c.GetHttpProtocolOptions(), c.GetHttp2ProtocolOptions()
+	switch {
+	case c.GetProtocolSelection() == clusterv3.Cluster_USE_DOWNSTREAM_PROTOCOL:
+		o.http.protocol = pool.Downstream
+	case two != nil:
+		o.http.protocol = pool.HTTP2
+	}
 	o.http.autoSNI(c.GetUpstreamHttpProtocolOptions())
 	at := ""
 	for name, a := range c.GetTypedExtensionProtocolOptions() {
@@ -52,7 +62,8 @@ func (o *config) parseHTTP(c *clusterv3.Cluster) error {
 				return fmt.Errorf("%s.%w", path, err)
 			}
 			o.http.autoSNI(p.GetUpstreamHttpProtocolOptions())
-			at, common, one = path+".", p.GetCommonHttpProtocolOptions(), p.GetExplicitHttpConfig().GetHttpProtocolOptions()
+			at, common = path+".", p.GetCommonHttpProtocolOptions()
+			o.http.protocol, one, two = versions(p)
 		case *tcpv3.TcpProtocolOptions:
 			o.tcpIdle = duration(p.GetIdleTimeout(), o.tcpIdle)
 		default:
@@ -65,24 +76,40 @@ func (o *config) parseHTTP(c *clusterv3.Cluster) error {
 	if err := o.http.one(one); err != nil {
 		return fmt.Errorf("%shttp_protocol_options.%w", at, err)
 	}
+	var err error
+	if o.http.http2, err = http2.Parse(two, o.http.http2); err != nil {
+		return fmt.Errorf("%shttp2_protocol_options.%w", at, err)
+	}
 	return nil
 }
 
-// explicit refuses all but HTTP/1.
+// versions are the options of both versions of HTTP, and which of them is spoken.
+func versions(p *httpv3.HttpProtocolOptions) (pool.Protocol, *corev3.Http1ProtocolOptions, *corev3.Http2ProtocolOptions) {
+	if d := p.GetUseDownstreamProtocolConfig(); d != nil {
+		return pool.Downstream, d.GetHttpProtocolOptions(), d.GetHttp2ProtocolOptions()
+	}
+	if a := p.GetAutoConfig(); a != nil {
+		return pool.Auto, a.GetHttpProtocolOptions(), a.GetHttp2ProtocolOptions()
+	}
+	e := p.GetExplicitHttpConfig()
+	if two := e.GetHttp2ProtocolOptions(); two != nil {
+		return pool.HTTP2, nil, two
+	}
+	return pool.HTTP1, e.GetHttpProtocolOptions(), nil
+}
+
+// explicit refuses what is not done yet.
 func explicit(p *httpv3.HttpProtocolOptions) error {
-	const two, three = "HTTP/2 upstreams are not supported yet", "HTTP/3 upstreams are not supported yet"
-	switch k := p.GetUpstreamProtocolOptions().(type) {
-	case *httpv3.HttpProtocolOptions_AutoConfig:
-		return refused("auto_config", two)
-	case *httpv3.HttpProtocolOptions_UseDownstreamProtocolConfig:
-		return refused("use_downstream_protocol_config", two)
-	case *httpv3.HttpProtocolOptions_ExplicitHttpConfig_:
-		switch k.ExplicitHttpConfig.GetProtocolConfig().(type) {
-		case *httpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions:
-			return refused("explicit_http_config.http2_protocol_options", two)
-		case *httpv3.HttpProtocolOptions_ExplicitHttpConfig_Http3ProtocolOptions:
-			return refused("explicit_http_config.http3_protocol_options", three)
-		}
+	const three = "HTTP/3 upstreams are not supported yet"
+	switch {
+	case p.GetAutoConfig().GetHttp3ProtocolOptions() != nil:
+		return refused("auto_config.http3_protocol_options", three)
+	case p.GetAutoConfig().GetAlternateProtocolsCacheOptions() != nil:
+		return refused("auto_config.alternate_protocols_cache_options", three)
+	case p.GetUseDownstreamProtocolConfig().GetHttp3ProtocolOptions() != nil:
+		return refused("use_downstream_protocol_config.http3_protocol_options", three)
+	case p.GetExplicitHttpConfig().GetHttp3ProtocolOptions() != nil:
+		return refused("explicit_http_config.http3_protocol_options", three)
 	}
 	for i, f := range p.GetHttpFilters() {
 		if !f.GetTypedConfig().MessageIs(&codecv3.UpstreamCodec{}) || i != len(p.GetHttpFilters())-1 {
@@ -127,9 +154,11 @@ func (h *httpOptions) common(p *corev3.HttpProtocolOptions) error {
 	}
 	if n := p.GetMaxHeadersCount(); n != nil {
 		h.http1.FieldLimit = int(n.GetValue())
+		h.http2.FieldLimit = h.http1.FieldLimit
 	}
 	if n := p.GetMaxResponseHeadersKb(); n != nil {
 		h.http1.HeadLimit = int(n.GetValue()) << 10
+		h.http2.HeadLimit = h.http1.HeadLimit
 	}
 	return nil
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/outrigger-proxy/outrigger/cluster/pool"
 	"github.com/outrigger-proxy/outrigger/internal/control"
 	"github.com/outrigger-proxy/outrigger/internal/fiber"
+	"github.com/outrigger-proxy/outrigger/internal/http2"
 	"github.com/outrigger-proxy/outrigger/internal/log"
 	"github.com/outrigger-proxy/outrigger/internal/logfile"
 	"github.com/outrigger-proxy/outrigger/internal/runtime"
@@ -347,6 +348,10 @@ func (m *Manager) build(p *clusterv3.Cluster, static bool) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.http.protocol == pool.Auto && !sockets.negotiates() {
+		sockets.close()
+		return nil, fmt.Errorf("ALPN configured for cluster %s which has a non-ALPN transport socket", o.name)
+	}
 	c.sockets = sockets
 	c.Stats = stats.New[Stats](c.Codes)
 	c.Stats.TransportSocketDefaultMatch.Inc()
@@ -357,8 +362,11 @@ func (m *Manager) build(p *clusterv3.Cluster, static bool) (*Cluster, error) {
 	c.pools = pool.Config{
 		ConnectTimeout: o.connectTimeout, IdleTimeout: o.http.idle, TCPIdle: o.tcpIdle, Duration: o.http.connectionDuration,
 		MaxRequests: o.http.maxRequests, PerDownstream: o.perDownstream, Preconnect: o.preconnect, HostConnections: o.hostConnections,
-		HTTP1: &o.http.http1, Stats: c.Stats, Dial: d.dial, Header: sockets.header(),
+		HTTP1: &o.http.http1, HTTP2: &o.http.http2, Protocol: o.http.protocol, Stats: c.Stats, Dial: d.dial, Header: sockets.header(),
 		Opened: sync.OnceFunc(func() { stats.New[pool.CodecStats](c.Codes.Sub("http1")) }),
+	}
+	if o.http.protocol != pool.HTTP1 {
+		o.http.http2.Stats = stats.New[http2.Stats](c.Codes.Sub("http2"))
 	}
 	if o.sizes {
 		c.pools.Sizes = stats.New[pool.Sizes](c.Codes)

@@ -91,6 +91,16 @@ func (s *sockets) header() func(pool.Transport, *stream.Conn) pool.Transport {
 	}
 }
 
+// negotiates says whether each of them agrees with its host on a protocol (ALPN).
+func (s *sockets) negotiates() bool {
+	for _, t := range s.all() {
+		if n, ok := t.(interface{ Negotiates() bool }); !ok || !n.Negotiates() {
+			return false
+		}
+	}
+	return true
+}
+
 func (s *sockets) all() []TransportSocket {
 	l := []TransportSocket{s.usual}
 	for i := range s.matches {

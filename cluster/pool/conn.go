@@ -16,7 +16,8 @@ var errConnectTimeout = errors.New("connect timeout")
 type conn struct {
 	// set at construction
 	lane     *lane
-	exchange *Exchange // nil: TCP
+	exchange *Exchange // HTTP/1
+	mux      *mux      // HTTP/2; neither: TCP
 	// owned by the worker
 	net      fiber.Conn
 	info     Info
@@ -47,10 +48,11 @@ func (c *conn) open() {
 	c.net = nc
 	c.info.Connected = l.w.Now()
 	cfg.Stats.CxConnectMs.Record(uint64((c.info.Connected - c.info.Started) / millisecond))
-	if e := c.exchange; e != nil {
+	if c = c.negotiated(); c.exchange != nil {
+		cfg.Stats.CxHTTP1.Inc()
 		c.info.Protocol = stream.HTTP11
-		e.h1.Reset(l.w, nc)
-		e.h1.Options = cfg.HTTP1
+		c.exchange.h1.Reset(l.w, nc)
+		c.exchange.h1.Options = cfg.HTTP1
 		if cfg.Opened != nil {
 			cfg.Opened()
 		}
@@ -63,7 +65,21 @@ func (c *conn) open() {
 		c.draining = true
 	}
 	c.onIdle = c.wake
+	if c.mux != nil {
+		cfg.Stats.CxHTTP2.Inc()
+		c.mux.begin()
+	}
 	l.give(c)
+}
+
+// negotiated is the connection in the protocol that ALPN has chosen, where that was left to it.
+func (c *conn) negotiated() *conn {
+	if t := c.info.TLS; c.lane.mode != Auto || c.exchange == nil || t == nil || t.ALPN() != "h2" {
+		return c
+	}
+	m := &mux{conn: *c}
+	m.exchange, m.mux = nil, m
+	return &m.conn
 }
 
 func (cfg *Config) duration() time.Duration {
@@ -101,6 +117,10 @@ func (c *conn) wake(expired bool) {
 func (c *conn) expired() {
 	c.lane.peer.Config.Stats.CxMaxDuration.Inc()
 	c.draining = true
+	if c.mux != nil {
+		c.mux.settle()
+		return
+	}
 	if c.at >= 0 {
 		c.lane.unrest(c)
 		c.close(true)
@@ -171,7 +191,7 @@ func (c *conn) count(local bool) {
 	l.peer.Stats.CxActive.Add(-1)
 	l.limits.Connections.Return()
 	s.CxLengthMs.Record(uint64((l.w.Now() - c.info.Started) / millisecond))
-	if c.exchange != nil {
+	if c.exchange != nil || c.mux != nil {
 		s.RqPerCx.Record(uint64(c.streams))
 	}
 	l.conns--

@@ -17,6 +17,7 @@ type lane struct {
 	limits    *Limits
 	prio      Priority
 	http      bool
+	mode      Protocol
 	transport Transport
 	emptied   func() // takes the lane out of its place: the last connection is gone
 	// owned by the worker
@@ -27,6 +28,8 @@ type lane struct {
 	connecting int
 	epoch      uint32             // connections of an earlier one take no further stream
 	carrying   map[*conn]struct{} // TCP connections that are lent; only kept for CloseOnFailure
+	takes      uint32 // streams that the last HTTP/2 connection took at a time
+	unsettled  int    // HTTP/2 connections that have not told how many streams they take
 }
 
 // waiter is a stream that waits for a connection.
@@ -38,7 +41,7 @@ type waiter struct {
 
 // newLane makes an empty lane, unless there are too many (max_connection_pools).
 func newLane(p *Peer, w *fiber.Worker, o Options, http bool) (*lane, error) {
-	l := &lane{peer: p, w: w, limits: p.Config.Limits[o.Priority], prio: o.Priority, http: http, transport: o.Transport}
+	l := &lane{peer: p, w: w, limits: p.Config.Limits[o.Priority], prio: o.Priority, http: http, mode: p.mode(o, http), transport: o.Transport}
 	l.limits.refresh()
 	if !l.limits.Pools.Take() {
 		p.Config.Stats.CxPoolOverflow.Inc()
@@ -60,6 +63,13 @@ func (l *lane) get() (*conn, error) {
 	l.limits.refresh()
 	for n := len(l.idle); n > 0; n = len(l.idle) {
 		c := l.idle[n-1]
+		if m := c.mux; m != nil {
+			if m.open() {
+				return l.share(c)
+			}
+			m.leave() // it has ended in this very turn
+			continue
+		}
 		l.idle = l.idle[:n-1]
 		c.at = -1
 		c.net.OnIdle(0, nil)  // ours again
@@ -83,6 +93,15 @@ func (l *lane) get() (*conn, error) {
 	s.RqPendingActive.Inc()
 	l.peer.Stats.RqPendingActive.Add(1)
 	return l.wait()
+}
+
+// share lends another stream of an HTTP/2 connection.
+func (l *lane) share(c *conn) (*conn, error) {
+	if !l.attach(c) {
+		return nil, ErrOverflow
+	}
+	c.mux.settle()
+	return c, nil
 }
 
 func (l *lane) wait() (*conn, error) {
@@ -111,7 +130,11 @@ func (l *lane) wait() (*conn, error) {
 // abandon takes a cancelled stream out of the queue.
 func (l *lane) abandon(t *waiter) {
 	if t.conn != nil { // lent in the same turn
-		t.conn.release(true, true)
+		if m := t.conn.mux; m != nil {
+			m.unlend()
+		} else {
+			t.conn.release(true, true)
+		}
 		return
 	}
 	for i := range l.queue {
@@ -159,6 +182,9 @@ func (l *lane) attach(c *conn) bool {
 		}
 		l.carrying[c] = struct{}{}
 	}
+	if c.mux != nil {
+		c.mux.active++
+	}
 	s.RqTotal.Inc()
 	s.RqActive.Inc()
 	l.peer.Stats.RqTotal.Add(1)
@@ -168,15 +194,22 @@ func (l *lane) attach(c *conn) bool {
 
 // give hands a connection to the first stream that waits, or lets it rest.
 func (l *lane) give(c *conn) {
-	for len(l.queue) > 0 {
+	for len(l.queue) > 0 && (c.mux == nil || c.mux.open()) {
 		t := l.shift()
 		if l.attach(c) {
 			t.conn = c
 			t.cond.Signal()
-			return
+			if c.mux == nil {
+				return
+			}
+			continue
 		}
 		t.err = ErrOverflow
 		t.cond.Signal()
+	}
+	if c.mux != nil {
+		c.mux.settle()
+		return
 	}
 	if c.spent() {
 		c.close(true)
@@ -217,6 +250,9 @@ func (l *lane) grow() {
 
 func (l *lane) wanted() bool {
 	waiting := len(l.queue)
+	if l.mode == HTTP2 {
+		return l.unsettled == 0 && waiting > l.connecting*int(l.peer.Config.HTTP2.MaxStreams)
+	}
 	if ratio := l.peer.Config.Preconnect; ratio > 1 && !l.peer.gone.Load() {
 		busy := l.conns - len(l.idle) - l.connecting
 		return float64(l.connecting+len(l.idle)+busy) < float64(waiting+busy)*ratio
@@ -230,11 +266,16 @@ func (l *lane) allowed() bool {
 
 func (l *lane) connect() {
 	var c *conn
-	if l.http {
+	switch {
+	case l.mode == HTTP2:
+		m := &mux{}
+		c = &m.conn
+		c.mux = m
+	case l.http:
 		e := &Exchange{}
 		c = &e.conn
 		c.exchange = e
-	} else {
+	default:
 		c = &conn{}
 	}
 	c.lane, c.at, c.epoch = l, -1, l.epoch
@@ -243,12 +284,12 @@ func (l *lane) connect() {
 	s := l.peer.Config.Stats
 	s.CxTotal.Inc()
 	s.CxActive.Inc()
-	if l.http {
-		s.CxHTTP1.Inc()
-	}
 	l.peer.Stats.CxTotal.Add(1)
 	l.peer.Stats.CxActive.Add(1)
 	c.info.Started, c.info.Transport = l.w.Now(), l.transport
+	if l.http {
+		c.info.Protocols = offers[l.mode]
+	}
 	l.w.Go(c.open)
 }
 
@@ -267,6 +308,10 @@ func (l *lane) drain() {
 	l.epoch++
 	for len(l.idle) > 0 {
 		c := l.idle[len(l.idle)-1]
+		if c.mux != nil {
+			c.mux.settle() // which is not to be lent any more
+			continue
+		}
 		l.unrest(c)
 		c.close(true)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/outrigger-proxy/outrigger/internal/fiber"
 	"github.com/outrigger-proxy/outrigger/internal/http1"
+	"github.com/outrigger-proxy/outrigger/internal/http2"
 	"github.com/outrigger-proxy/outrigger/internal/stream"
 )
 
@@ -32,6 +33,9 @@ type Config struct {
 	CloseOnFailure bool
 	// Opened is called for each HTTP/1 connection, nil: not.
 	Opened func()
+	HTTP2  *http2.Options
+	// Protocol is what HTTP streams are spoken in.
+	Protocol Protocol
 	// Duration draws the life of a connection (max_connection_duration with its jitter); 0: no limit.
 	Duration func() time.Duration
 	// Dial connects to a host and shakes hands; it runs on a fiber whose limit is the connect timeout.
@@ -75,9 +79,25 @@ func (p *Peer) Move(to Target) {
 // Target returns where new connections go. Any goroutine may call it.
 func (p *Peer) Target() Target { return *p.target.Load() }
 
+// Protocol says in which version of HTTP a cluster is spoken to.
+type Protocol uint8
+
+// The ways to choose.
+const (
+	HTTP1      Protocol = iota
+	HTTP2               // by prior knowledge
+	Auto                // as ALPN says
+	Downstream          // as the client speaks
+)
+
+// offers are the ALPN names of the protocols.
+var offers = [...][]string{HTTP1: {"http/1.1"}, HTTP2: {"h2"}, Auto: {"h2", "http/1.1"}}
+
 // lanes are the pools of one host on one worker.
 type lanes struct {
 	http, tcp [Priorities]*lane
+	http2     [Priorities]*lane // where both versions are spoken
+	streams   http2.Streams
 	own       map[ownKey]*lane // those that not every stream may share
 }
 
@@ -86,11 +106,12 @@ type ownKey struct {
 	downstream uint64 // connection_pool_per_downstream_connection
 	priority   Priority
 	http       bool
+	mode       Protocol
 	transport  Transport
 }
 
-// HTTP lends an HTTP/1 exchange; it may wait for a connection.
-func (p *Peer) HTTP(w *fiber.Worker, o Options) (*Exchange, error) {
+// HTTP lends an exchange; it may wait for a connection.
+func (p *Peer) HTTP(w *fiber.Worker, o Options) (Stream, error) {
 	l, err := p.lane(w, o, true)
 	if err != nil {
 		return nil, err
@@ -99,7 +120,27 @@ func (p *Peer) HTTP(w *fiber.Worker, o Options) (*Exchange, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.mux != nil {
+		return c.mux.channel(), nil
+	}
 	return c.exchange, nil
+}
+
+// streams are the HTTP/2 streams that are not in use on a worker.
+func (p *Peer) streams(w *fiber.Worker) *http2.Streams { return &p.lanes[w.ID].streams }
+
+// mode is the protocol of a lane for o.
+func (p *Peer) mode(o Options, http bool) Protocol {
+	switch m := p.Config.Protocol; {
+	case !http:
+		return HTTP1
+	case m == Downstream && o.HTTP2:
+		return HTTP2
+	case m == Downstream:
+		return HTTP1
+	default:
+		return m
+	}
 }
 
 // TCP lends a connection; it may wait for it.
@@ -128,7 +169,10 @@ func (p *Peer) lane(w *fiber.Worker, o Options, http bool) (*lane, error) {
 		return ls.private(p, w, o, http)
 	}
 	at := &ls.tcp[o.Priority]
-	if http {
+	switch {
+	case http && p.mode(o, http) == HTTP2:
+		at = &ls.http2[o.Priority]
+	case http:
 		at = &ls.http[o.Priority]
 	}
 	if *at == nil {
@@ -143,7 +187,7 @@ func (p *Peer) lane(w *fiber.Worker, o Options, http bool) (*lane, error) {
 }
 
 func (ls *lanes) private(p *Peer, w *fiber.Worker, o Options, http bool) (*lane, error) {
-	key := ownKey{priority: o.Priority, http: http, transport: o.Transport}
+	key := ownKey{priority: o.Priority, http: http, mode: p.mode(o, http), transport: o.Transport}
 	if http && p.Config.PerDownstream && o.Downstream != nil {
 		key.downstream = o.Downstream.ID + 1
 	}
@@ -165,7 +209,7 @@ func (ls *lanes) private(p *Peer, w *fiber.Worker, o Options, http bool) (*lane,
 
 func (ls *lanes) each(f func(*lane)) {
 	for i := range ls.http {
-		for _, l := range []*lane{ls.http[i], ls.tcp[i]} {
+		for _, l := range []*lane{ls.http[i], ls.tcp[i], ls.http2[i]} {
 			if l != nil {
 				f(l)
 			}

@@ -111,7 +111,7 @@ func (r *rig) get(path string) (reused bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	q, a := stream.Request{Method: "GET", Path: path, Authority: "x"}, stream.Response{}
+	q, a := stream.Request{Method: "GET", Scheme: "http", Path: path, Authority: "x"}, stream.Response{}
 	reused = e.Reused()
 	_, err = e.Send(&q, true)
 	if err == nil {

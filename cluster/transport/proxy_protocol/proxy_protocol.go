@@ -18,6 +18,12 @@ type socket struct {
 	inner cluster.TransportSocket
 }
 
+// Negotiates says whether the socket inside agrees on a protocol (ALPN).
+func (s *socket) Negotiates() bool {
+	n, ok := s.inner.(interface{ Negotiates() bool })
+	return ok && n.Negotiates()
+}
+
 // New builds it.
 func New(p *ppv3.ProxyProtocolUpstreamTransport, env cluster.TransportEnv) (cluster.TransportSocket, error) {
 	c, err := parse(p)

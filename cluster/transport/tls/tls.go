@@ -29,7 +29,7 @@ func New(p *tlsv3.UpstreamTlsContext, env cluster.TransportEnv) (cluster.Transpo
 
 // Client shakes hands.
 func (s *socket) Client(w *fiber.Worker, c fiber.Conn, i *pool.Info) (fiber.Conn, error) {
-	wish := transport.Wish{Host: i.Hostname, SNI: i.Transport.SNI}
+	wish := transport.Wish{Host: i.Hostname, SNI: i.Transport.SNI, FallbackALPN: i.Protocols}
 	if i.Transport.SAN != "" {
 		wish.SANs = []string{i.Transport.SAN}
 	}
@@ -52,6 +52,9 @@ func (s *socket) Client(w *fiber.Worker, c fiber.Conn, i *pool.Info) (fiber.Conn
 func (s *socket) ClientConn(ctx context.Context, c net.Conn, hostname string) (net.Conn, error) {
 	return s.client.Dial(ctx, c, &transport.Wish{Host: hostname, FallbackALPN: []string{"h2"}})
 }
+
+// Negotiates says that a protocol is agreed on (ALPN).
+func (s *socket) Negotiates() bool { return true }
 
 // Close ends what follows secrets.
 func (s *socket) Close() { s.client.Close() }

@@ -77,7 +77,7 @@ func (a *attempt) try() error {
 	e.retry.note(a.host)
 	u := &s.Info.Upstream
 	u.Start = w.Now()
-	c, err := e.cluster.HTTP(w, a.host, pool.Options{Priority: e.priority(), Downstream: s.Conn.Info, Transport: e.transport()})
+	c, err := e.cluster.HTTP(w, a.host, pool.Options{Priority: e.priority(), Downstream: s.Conn.Info, Transport: e.transport(), HTTP2: s.Info.Protocol == stream.HTTP2})
 	if err != nil {
 		u.Ready = w.Now()
 		return err
@@ -307,6 +307,11 @@ func (a *attempt) broken(err error) error {
 
 // meter notes how much went over the wire.
 func (a *attempt) meter() {
+	if m, ok := a.conn.(*pool.Channel); ok {
+		u := &a.e.s.Info.Upstream
+		u.BytesIn, u.HeaderIn, u.BytesOut, u.HeaderOut = m.Meter()
+		return
+	}
 	if m, ok := a.conn.(interface {
 		Codec() (in *http1.Conn, out *http1.Sender)
 	}); ok {

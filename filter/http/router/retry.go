@@ -13,6 +13,7 @@ import (
 	"github.com/outrigger-proxy/outrigger/filter"
 	"github.com/outrigger-proxy/outrigger/filter/route"
 	"github.com/outrigger-proxy/outrigger/internal/grpc"
+	"github.com/outrigger-proxy/outrigger/internal/http2"
 	"github.com/outrigger-proxy/outrigger/internal/stream"
 	"github.com/outrigger-proxy/outrigger/lb"
 )
@@ -191,7 +192,7 @@ func (e *exchange) would(a *attempt, err error) bool {
 	}
 	var c *pool.ConnectError
 	connect := errors.As(err, &c)
-	return p.on&route.OnConnectFailure != 0 && connect ||
+	return p.on&route.OnConnectFailure != 0 && connect || p.on&route.OnRefusedStream != 0 && http2.Refused(err) ||
 		p.on&route.OnResetBeforeRequest != 0 && (connect || a.conn == nil)
 }
 
