@@ -13,6 +13,7 @@ import (
 	"github.com/outrigger-proxy/outrigger/filter"
 	"github.com/outrigger-proxy/outrigger/filter/route"
 	"github.com/outrigger-proxy/outrigger/internal/http1"
+	"github.com/outrigger-proxy/outrigger/internal/http2"
 	"github.com/outrigger-proxy/outrigger/internal/stats"
 )
 
@@ -21,6 +22,7 @@ type config struct {
 	settings
 
 	http1     http1.Options
+	http2     http2.Options
 	chain     *filter.Chain
 	table     tables
 	routes    *filter.Table // table is a part of it; nil: the table stands in the configuration
@@ -52,6 +54,9 @@ func build(p *hcmv3.HttpConnectionManager, env filter.Env) (*config, error) {
 	c := &config{settings: *s, local: localAddress(), userAgent: env.Node.Cluster, node: env.Node.ID}
 	if c.http1, err = s.codec.options(stats.New[codecStats](env.Stats.Root().Sub("http1"))); err != nil {
 		return nil, fmt.Errorf("http_protocol_options.%w", err)
+	}
+	if c.http2, err = s.codec.options2(stats.New[http2.Stats](env.Stats.Root().Sub("http2"))); err != nil {
+		return nil, fmt.Errorf("http2_protocol_options.%w", err)
 	}
 	if c.logs, err = filter.NewLoggers(s.logs, env); err != nil {
 		return nil, fmt.Errorf("access_log%w", err)

@@ -92,10 +92,14 @@ type responseSettings struct {
 
 // codecSettings rule the codec.
 type codecSettings struct {
-	http1       *corev3.Http1ProtocolOptions
-	maxKB       uint32
-	maxHeaders  uint32
-	underscores corev3.HttpProtocolOptions_HeadersWithUnderscoresAction
+	kind         hcmv3.HttpConnectionManager_CodecType
+	http1        *corev3.Http1ProtocolOptions
+	http2        *corev3.Http2ProtocolOptions
+	streamErrors *wrapperspb.BoolValue
+	maxKB        uint32
+	maxHeaders   uint32
+	underscores  corev3.HttpProtocolOptions_HeadersWithUnderscoresAction
+	linger       time.Duration
 }
 
 // parse reads p. It is pure.
@@ -117,11 +121,9 @@ func parse(p *hcmv3.HttpConnectionManager) (*settings, error) {
 
 // refuse names what this proxy does not do.
 func refuse(p *hcmv3.HttpConnectionManager) error {
-	switch p.GetCodecType() {
-	case hcmv3.HttpConnectionManager_HTTP2, hcmv3.HttpConnectionManager_HTTP3:
-		return fmt.Errorf("codec_type: %s is not supported", p.GetCodecType())
-	}
 	switch {
+	case p.GetCodecType() == hcmv3.HttpConnectionManager_HTTP3:
+		return errors.New("codec_type: HTTP3 is not supported")
 	case p.GetRds() != nil && p.GetRds().GetRouteConfigName() == "":
 		return errors.New("rds.route_config_name: is required: resource locators are not supported")
 	case p.GetScopedRoutes() != nil:
@@ -187,7 +189,8 @@ func parseCodec(p *hcmv3.HttpConnectionManager) codecSettings {
 	c := p.GetCommonHttpProtocolOptions()
 	return codecSettings{
 		http1: p.GetHttpProtocolOptions(), maxKB: number(p.GetMaxRequestHeadersKb(), 60), maxHeaders: number(c.GetMaxHeadersCount(), 100),
-		underscores: c.GetHeadersWithUnderscoresAction(),
+		underscores: c.GetHeadersWithUnderscoresAction(), kind: p.GetCodecType(), http2: p.GetHttp2ProtocolOptions(),
+		streamErrors: p.GetStreamErrorOnInvalidHttpMessage(), linger: duration(p.GetDelayedCloseTimeout(), time.Second),
 	}
 }
 

@@ -26,6 +26,8 @@ type conn struct {
 	joint    *joint           // nil unless it is a tunnel
 	peerRule *certificateRule // that peerText was made by
 	peerText string
+	mux      *mux // nil unless it speaks HTTP/2
+	counted  bool // among the connections of its version of HTTP
 }
 
 // phase is where a connection stands in its life.
@@ -46,6 +48,7 @@ const (
 	lingerOn              // the peer may still be sending: close it a little later
 	destroyed             // the peer has closed it
 	joined                // a tunnel has it, which ends it
+	other                 // it speaks HTTP/2
 )
 
 // Open waits for the first request without a fiber.
@@ -53,8 +56,6 @@ func (m *Manager) Open(c *filter.Conn) {
 	st := m.stats
 	st.CxTotal.Inc()
 	st.CxActive.Inc()
-	st.CxHTTP1Total.Inc()
-	st.CxHTTP1Active.Inc()
 	if c.Info.TLS != nil {
 		st.CxSSLTotal.Inc()
 		st.CxSSLActive.Inc()
@@ -65,6 +66,10 @@ func (m *Manager) Open(c *filter.Conn) {
 	d.codec.Reset(c.Worker, c.Conn)
 	if s := &m.config.Load().connection; s.maxDuration > 0 {
 		d.ends = c.Worker.Now().Add(jitter(s.maxDuration, s.durationJitter))
+	}
+	if m.speaksHTTP2(c) {
+		d.multiplex(nil)
+		return
 	}
 	d.rest()
 }
@@ -92,6 +97,10 @@ func (d *conn) rest() {
 
 // depart is filter.Conn.Drain: a connection that rests closes, unless a request has come in already.
 func (d *conn) depart() {
+	if d.mux != nil {
+		d.mux.depart()
+		return
+	}
 	if d.resting && d.phase == serving && !d.c.Readable() {
 		d.c.OnIdle(0, nil)
 		d.m.stats.CxDrainClose.Inc()
@@ -102,6 +111,8 @@ func (d *conn) depart() {
 // drop is filter.Conn.Drop: the connection ends, whatever it does. A fiber that serves it sees that it is closed.
 func (d *conn) drop() {
 	switch {
+	case d.mux != nil:
+		d.mux.h2.Close()
 	case d.joint != nil:
 		d.joint.drop()
 	case d.resting:
@@ -197,14 +208,19 @@ func (d *conn) exchanges() {
 			d.rest()
 			return
 		}
-		if n == joined {
-			return
+		switch n {
+		case joined:
+		case other:
+			sh.put(x)
+			d.multiplex(d.codec.Input())
+			d.codec.Release()
+		default:
+			d.end(n) // also while a panic is on its way to the worker, which counts it; x is not used again then
 		}
-		d.end(n) // also while a panic is on its way to the worker, which counts it; x is not used again then
 	}()
 	for {
 		if n = x.exchange(d); n != again || !d.codec.Buffered() && !d.c.Readable() {
-			if n != again && n != joined {
+			if n != again && n != joined && n != other {
 				sh.put(x)
 			}
 			return
@@ -226,8 +242,16 @@ func (d *conn) close(remote bool) {
 	st := d.m.stats
 	d.codec.Release()
 	_ = d.c.Close()
+	if d.counted {
+		st.CxHTTP1Active.Dec()
+	}
+	d.closed(remote)
+}
+
+// closed counts the end of the connection.
+func (d *conn) closed(remote bool) {
+	st := d.m.stats
 	st.CxActive.Dec()
-	st.CxHTTP1Active.Dec()
 	if d.c.Info.TLS != nil {
 		st.CxSSLActive.Dec()
 	}

@@ -11,6 +11,7 @@ import (
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 
 	"github.com/outrigger-proxy/outrigger/filter"
+	"github.com/outrigger-proxy/outrigger/internal/http2"
 	"github.com/outrigger-proxy/outrigger/internal/snapshot"
 	"github.com/outrigger-proxy/outrigger/internal/stats"
 )
@@ -29,7 +30,8 @@ type Manager struct {
 // shard is what one worker owns.
 type shard struct {
 	streams []*exchange
-	_       [40]byte // a cache line of its own
+	http2   http2.Streams
+	_       [16]byte // a cache line of its own
 }
 
 // New builds it.

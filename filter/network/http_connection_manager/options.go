@@ -8,6 +8,7 @@ import (
 	preservev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/header_formatters/preserve_case/v3"
 
 	"github.com/outrigger-proxy/outrigger/internal/http1"
+	"github.com/outrigger-proxy/outrigger/internal/http2"
 	"github.com/outrigger-proxy/outrigger/internal/match"
 	"github.com/outrigger-proxy/outrigger/internal/stats"
 )
@@ -18,6 +19,23 @@ type codecStats struct {
 	RejectedUnderscores stats.Counter `stat:"requests_rejected_with_underscores_in_headers"`
 	MetadataError       stats.Counter `stat:"metadata_not_supported_error"`
 	ResponseFlood       stats.Counter `stat:"response_flood"`
+}
+
+// http2 makes those of the HTTP/2 codec.
+func (c *codecSettings) options2(st *http2.Stats) (http2.Options, error) {
+	o := http2.Defaults()
+	o.Stats, o.HeadLimit, o.FieldLimit, o.Linger = st, int(c.maxKB)<<10, int(c.maxHeaders), c.linger
+	switch c.underscores {
+	case corev3.HttpProtocolOptions_REJECT_REQUEST:
+		o.Underscores = http2.RejectUnderscores
+	case corev3.HttpProtocolOptions_DROP_HEADER:
+		o.Underscores = http2.DropUnderscores
+	}
+	o, err := http2.Parse(c.http2, o)
+	if v := c.streamErrors; v != nil && c.http2.GetOverrideStreamErrorOnInvalidHttpMessage() == nil {
+		o.StreamErrors = v.GetValue()
+	}
+	return o, err
 }
 
 // options makes the codec's options.

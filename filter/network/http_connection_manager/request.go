@@ -110,7 +110,7 @@ func (x *exchange) prepare() filter.Status {
 // sane refuses what no filter should have to look at.
 func (x *exchange) sane() filter.Status {
 	q := &x.Request
-	if !x.d.codec.HasHost {
+	if x.h2 == nil && !x.d.codec.HasHost {
 		return x.LocalReply(400, "missing_host_header", "")
 	}
 	if q.Method == "QUERY" && !q.Header.Has("content-type") {

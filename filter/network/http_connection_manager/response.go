@@ -9,6 +9,7 @@ import (
 	"github.com/outrigger-proxy/outrigger/filter"
 	"github.com/outrigger-proxy/outrigger/internal/header"
 	"github.com/outrigger-proxy/outrigger/internal/http1"
+	"github.com/outrigger-proxy/outrigger/internal/http2"
 	"github.com/outrigger-proxy/outrigger/internal/stream"
 )
 
@@ -28,6 +29,9 @@ func (x *exchange) respond() next {
 	x.outlet = outlet{x: x, src: r.Body}
 	if r.Body != nil {
 		r.Body = &x.outlet
+	}
+	if x.h2 != nil {
+		return x.respond2(status)
 	}
 	kind := http1.KindOf(&x.Request)
 	x.sender = http1.Sender{}
@@ -67,6 +71,9 @@ func (x *exchange) incomplete() bool { return !x.RequestComplete() || x.refused 
 func (x *exchange) abandoned() next {
 	st := x.m.stats
 	st.RqRxReset.Inc()
+	if x.h2 != nil {
+		return x.abandoned2()
+	}
 	st.CxDestroyActive.Inc()
 	st.CxDestroyRemoteActive.Inc()
 	x.Info.Flags |= stream.DownstreamConnectionTermination
@@ -79,7 +86,7 @@ func (x *exchange) broken(err error) next {
 	i, st := &x.Info, x.m.stats
 	var t *filter.TimeoutError
 	switch {
-	case x.f.Err() != nil || !x.sender.BodyFailed && !errors.As(err, &t):
+	case x.f.Err() != nil || !x.bodyFailed() && !errors.As(err, &t):
 		n := x.abandonedLate()
 		return n
 	case errors.As(err, &t):
@@ -90,8 +97,19 @@ func (x *exchange) broken(err error) next {
 		x.blameUpstream(err)
 	}
 	st.RqTxReset.Inc()
+	if x.h2 != nil {
+		return hangUp
+	}
 	st.RqRxReset.Inc() // the codec's stream goes with it
 	return lingerOn
+}
+
+// bodyFailed says that a response could not be read to its end, not that it could not be sent.
+func (x *exchange) bodyFailed() bool {
+	if x.h2 != nil {
+		return x.h2.BodyFailed
+	}
+	return x.sender.BodyFailed
 }
 
 // abandonedLate is abandoned with a response under way, whose status stands.
@@ -106,9 +124,14 @@ func (x *exchange) abandonedLate() next {
 func (x *exchange) blameUpstream(err error) {
 	i := &x.Info
 	var bad *http1.Error
+	var bad2 *http2.Error
+	var reset *http2.Reset
 	reason := "connection_termination"
 	switch {
-	case errors.As(err, &bad), errors.Is(err, io.ErrUnexpectedEOF):
+	case errors.As(err, &reset) && reset.Remote:
+		reason = "remote_reset"
+		i.Flags |= stream.UpstreamRemoteReset
+	case errors.As(err, &bad), errors.As(err, &bad2), reset != nil, errors.Is(err, io.ErrUnexpectedEOF):
 		reason = "protocol_error"
 		i.Flags |= stream.UpstreamProtocolError
 	default:
@@ -186,6 +209,10 @@ func (x *exchange) head() {
 // decideClose decides whether the connection goes on after this stream.
 func (x *exchange) decideClose() {
 	d, c := x.d, &x.cfg.connection
+	if x.h2 != nil {
+		x.decideDrain()
+		return
+	}
 	h := &x.Response.Header
 	if d.codec.Close {
 		x.closing, x.noDelay = true, true

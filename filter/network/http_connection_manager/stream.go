@@ -8,6 +8,7 @@ import (
 	"github.com/outrigger-proxy/outrigger/filter"
 	"github.com/outrigger-proxy/outrigger/internal/fiber"
 	"github.com/outrigger-proxy/outrigger/internal/http1"
+	"github.com/outrigger-proxy/outrigger/internal/http2"
 	"github.com/outrigger-proxy/outrigger/internal/stream"
 )
 
@@ -18,6 +19,7 @@ type exchange struct {
 	m        *Manager
 	d        *conn
 	cfg      *config
+	h2       *http2.Stream // nil: HTTP/1
 	f        *fiber.Fiber
 	seen     seen
 	peer     stream.Conn // the connection, if the head says that the client is not the peer
@@ -43,11 +45,17 @@ var (
 // exchange serves one request of d and says how the connection goes on.
 func (x *exchange) exchange(d *conn) next {
 	w := d.c.Worker
-	x.m, x.d, x.cfg, x.f = d.m, d, d.m.config.Load(), w.Current()
+	x.m, x.d, x.cfg, x.f, x.h2 = d.m, d, d.m.config.Load(), w.Current(), nil
 	d.codec.Options = &x.cfg.http1
 	x.limitHead()
 	err := d.codec.ReadRequest(&x.Request)
 	x.f.Unlimit()
+	if !d.counted {
+		if err != nil && x.preface() {
+			return other
+		}
+		d.count1()
+	}
 	if err != nil && !x.answerable(err) {
 		return x.unfinished()
 	}
@@ -103,7 +111,6 @@ func (x *exchange) begin() {
 	d, st := x.d, x.m.stats
 	d.requests++
 	st.RqTotal.Inc()
-	st.RqHTTP1.Inc()
 	st.RqActive.Inc()
 	if x.interim == nil {
 		x.interim = x.sendInterim
@@ -114,11 +121,20 @@ func (x *exchange) begin() {
 	}
 	x.Begin(&x.setup)
 	x.asked, x.closing, x.noDelay, x.answered, x.refused = "", false, false, false, false
+	i := &x.Info
+	i.StartWall = d.c.Worker.Wall()
+	if s := x.h2; s != nil {
+		st.RqHTTP2.Inc()
+		x.absolute = true
+		i.Protocol, i.HeaderIn = stream.HTTP2, s.HeadIn
+		x.Touch()
+		return
+	}
+	st.RqHTTP1.Inc()
 	if x.absolute = d.codec.Absolute; !x.absolute {
 		x.Request.Scheme = "" // until it is known how the client came here
 	}
-	i := &x.Info
-	i.Protocol, i.StartWall, i.HeaderIn = d.codec.Protocol, d.c.Worker.Wall(), d.codec.HeadBytes
+	i.Protocol, i.HeaderIn = d.codec.Protocol, d.codec.HeadBytes
 	x.Touch()
 	d.c.Guard(x.f)
 }
@@ -256,6 +272,9 @@ func (x *exchange) expect() {
 func (x *exchange) sendContinue() error {
 	x.m.stats.Classes.count(100)
 	x.m.listener.Classes.count(100)
+	if x.h2 != nil {
+		return x.h2.Respond(&stream.Response{Status: 100}, false)
+	}
 	_, err := x.d.c.Write(continued)
 	return err
 }
@@ -264,9 +283,12 @@ var continued = []byte("HTTP/1.1 100 Continue\r\n\r\n")
 
 // sendInterim sends an interim response that the upstream has made.
 func (x *exchange) sendInterim(r *stream.Response) error {
-	var s http1.Sender
 	x.m.stats.Classes.count(r.Status)
 	x.m.listener.Classes.count(r.Status)
+	if x.h2 != nil {
+		return x.h2.Respond(r, false)
+	}
+	var s http1.Sender
 	s.Response(x.d.c.Worker, x.d.c, r, http1.Reply{Options: &x.cfg.http1, Protocol: x.Info.Protocol})
 	_, err := s.Run(true)
 	return err
@@ -278,8 +300,9 @@ func (x *exchange) end() {
 	w := d.c.Worker
 	x.flush.Stop(w)
 	i.End = w.Now()
-	i.WireIn = d.codec.WireBytes
-	if x.Tunnel != nil {
+	if i.WireIn = d.codec.WireBytes; x.h2 != nil {
+		i.WireIn = x.h2.WireIn
+	} else if x.Tunnel != nil {
 		i.WireIn += x.Tunnel.Sent
 	}
 	if i.Flags == 0 && !x.answered {
@@ -291,7 +314,9 @@ func (x *exchange) end() {
 	x.log()
 	x.Chain.End(&x.Stream)
 	x.f.Unlimit()
-	d.c.Guard(nil)
+	if x.h2 == nil {
+		d.c.Guard(nil)
+	}
 	st.RqActive.Dec()
 	st.RqTime.Record(milliseconds(i.Start, i.End))
 	st.CxRx.Add(uint64(max(i.WireIn, 0)))

@@ -10,6 +10,7 @@ import (
 // ask notes the upgrade that a request asks for.
 func (x *exchange) ask() {
 	switch {
+	case x.h2 != nil: // Serve has seen to it
 	case !x.d.codec.Upgrade:
 	case x.Request.Method == "CONNECT":
 		x.asked = "connect"
