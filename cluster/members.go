@@ -126,13 +126,14 @@ func (c *Cluster) examine(m *member, e *discovery.Endpoint, g *discovery.Group) 
 
 // release ends the checks of a host that is no longer checked, or otherwise.
 func (c *Cluster) release(m *member) {
+	if m.checks == nil {
+		return
+	}
 	for i := range m.checks {
 		m.checks[i].session.Close()
 	}
-	if m.checks != nil {
-		c.combine(m, 0)
-	}
 	m.checks = nil
+	c.combine(m, 0)
 }
 
 // combine gives a host the flags that its checks have found, and counts hosts where there are several checkers.
