@@ -31,6 +31,7 @@
 //	stats REGEX          prints statistics
 //	log FILE             prints and forgets the lines of a file in {{dir}}
 //	admin METHOD PATH    asks the admin interface
+//	    lines=REGEX      of the answer, sorted by what stands before ::
 //
 // Outputs that may come late (saw, stats, log) are read again until they are as expected. Dates, ids, ports and durations are
 // replaced by names.
@@ -44,6 +45,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -150,9 +152,36 @@ func (s *scenario) command(d *datadriven.TestData) (string, error) {
 		path := filepath.Join(s.dir, d.CmdArgs[0].Key)
 		return s.eventually(d, func() string { b, _ := os.ReadFile(path); return string(b) }, func() { _ = os.Truncate(path, 0) })
 	case "admin":
-		return s.admin(d.CmdArgs[0].Key, d.CmdArgs[1].Key)
+		out, err := s.admin(d.CmdArgs[0].Key, d.CmdArgs[1].Key)
+		return chosen(d, out), err
 	}
 	return "", fmt.Errorf("no command %q", d.Cmd)
+}
+
+// chosen leaves the lines that the argument lines says.
+func chosen(d *datadriven.TestData, text string) string {
+	if !d.HasArg("lines") {
+		return text
+	}
+	var pattern string
+	for _, a := range d.CmdArgs {
+		if a.Key == "lines" {
+			pattern = strings.Join(a.Vals, ",")
+		}
+	}
+	re := regexp.MustCompile(pattern)
+	var l []string
+	for line := range strings.Lines(text) {
+		if re.MatchString(line) {
+			l = append(l, line)
+		}
+	}
+	slices.SortStableFunc(l, func(a, b string) int { // of clusters, whose order is that of a hash in Envoy
+		a, _, _ = strings.Cut(a, "::")
+		b, _, _ = strings.Cut(b, "::")
+		return strings.Compare(a, b)
+	})
+	return strings.Join(l, "")
 }
 
 // upstream does what concerns one upstream.
