@@ -75,6 +75,7 @@ func (r *Regex) Groups(s string) []string { return r.full.FindStringSubmatch(s) 
 type Substitution struct {
 	re    *regexp.Regexp
 	parts []part
+	never bool // it asks for a group that the pattern does not have: RE2 replaces nothing then, and Envoy says nothing
 }
 
 // part is text, or a group if group >= 0.
@@ -116,7 +117,7 @@ func (s *Substitution) parse(text string) error {
 		case i < len(text) && '0' <= text[i] && text[i] <= '9':
 			g := int(text[i] - '0')
 			if g > s.re.NumSubexp() {
-				return fmt.Errorf("invalid substitution: the pattern has no group %d", g)
+				s.never = true
 			}
 			flush()
 			s.parts = append(s.parts, part{"", g})
@@ -130,6 +131,9 @@ func (s *Substitution) parse(text string) error {
 
 // Append appends text with each match that does not overlap another replaced (RE2::GlobalReplace).
 func (s *Substitution) Append(b []byte, text string) []byte {
+	if s.never {
+		return append(b, text...)
+	}
 	last := 0
 	for _, m := range s.re.FindAllStringSubmatchIndex(text, -1) {
 		b = append(b, text[last:m[0]]...)
