@@ -11,7 +11,7 @@ func (e *exchange) accept(a *attempt) error {
 	if a.ended {
 		a.lift()
 	}
-	if s.Upgrade == "websocket" && !a.tunnel && a.response.Status < 400 && a.body != nil {
+	if s.Upgrade == "websocket" && !a.tunnel && a.response.Status < 400 {
 		e.shake(a)
 		return nil
 	}
