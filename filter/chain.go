@@ -65,6 +65,9 @@ func Compile(filters []Named, slots int) (*Chain, error) {
 		if terminal != (i == len(filters)-1) {
 			return nil, position(f.Name, terminal)
 		}
+		if terminal && f.Disabled {
+			return nil, fmt.Errorf("the last (terminal) filter (%s) in the chain cannot be disabled by default.", f.Name)
+		}
 		if terminal {
 			c.terminal = h
 		}

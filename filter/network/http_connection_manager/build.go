@@ -1,7 +1,6 @@
 package hcm
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -132,12 +131,12 @@ func (c *config) buildChains(env filter.Env) error {
 
 // newChain builds a list of HTTP filters; errors start with the index or a colon.
 func newChain(list []*hcmv3.HttpFilter, mapper filter.Mapper, env filter.Env) (*filter.Chain, error) {
-	if len(list) == 0 {
-		return nil, errors.New(": there is no terminal filter")
-	}
 	slots := 0
 	env.Slots = &slots
 	var filters []filter.Named
+	if len(list) == 0 {
+		filters = []filter.Named{{Name: "nobody", Filter: nobody{}}}
+	}
 	for i, f := range list {
 		env.Name = f.GetName()
 		if f.GetConfigDiscovery() != nil {

@@ -3,6 +3,10 @@ package hcm_test
 import (
 	"strings"
 	"testing"
+
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+
+	hcm "github.com/outrigger-proxy/outrigger/filter/network/http_connection_manager"
 )
 
 const toUp = "{match: {prefix: /}, route: {cluster: up}}"
@@ -74,4 +78,50 @@ func TestForwardedFor(t *testing.T) {
 func TestNoProtocol(t *testing.T) {
 	c := tale{"empty", toUp, one("", always(ok)), get("/", "x-forwarded-proto: "), "404 Not Found", "DownstreamEnd 404 NR route_not_found", nil}
 	c.tell(t)
+}
+
+// TestNobodyAnswers shows that a chain without filters leaves it to the limits of the stream.
+func TestNobodyAnswers(t *testing.T) {
+	for engine, start := range engines {
+		t.Run(engine, func(t *testing.T) {
+			h := newHouse(t, start, routes+"stream_idle_timeout: 0.02s", "127.0.0.1:1")
+			next, err := h.rebuilt(routes + "stream_idle_timeout: 0.02s")
+			if err != nil {
+				t.Fatal(err)
+			}
+			h.m.Update(next)
+			if got := h.talk(get("/direct"), 0); !strings.HasPrefix(got, "HTTP/1.1 504 Gateway Timeout") || !strings.HasSuffix(got, "stream timeout") {
+				t.Errorf("got %q", got)
+			}
+		})
+	}
+}
+
+// TestDisabledTerminal shows that the filter that answers cannot be disabled.
+func TestDisabledTerminal(t *testing.T) {
+	h := newHouse(t, engines["epoll"], routes, "127.0.0.1:1")
+	if _, err := h.rebuilt(routes + "http_filters: [{name: r, disabled: true, typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}]"); err == nil ||
+		!strings.Contains(err.Error(), "cannot be disabled") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestNoCookieForNothing shows that a client gets no cookie for a hash that no balancer looks at.
+func TestNoCookieForNothing(t *testing.T) {
+	clusters := one("", always(ok))
+	h := build(t, engines["epoll"], routed("{match: {prefix: /}, route: {cluster: up, hash_policy: [{cookie: {name: c, ttl: 10s}}]}}"), clusters(t))
+	if got := h.talk(get("/"), 0); !strings.HasPrefix(got, "HTTP/1.1 200 OK") || strings.Contains(got, "set-cookie") {
+		t.Errorf("got %q", got)
+	}
+}
+
+// rebuilt builds another connection manager where h lives.
+func (h *house) rebuilt(config string) (*hcm.Manager, error) {
+	p := &hcmv3.HttpConnectionManager{}
+	parse(h.t, config, p)
+	m, err := hcm.New(p, h.env)
+	if err != nil {
+		return nil, err
+	}
+	return m.(*hcm.Manager), nil
 }

@@ -275,11 +275,15 @@ func (x *exchange) sendContinue() error {
 	if x.h2 != nil {
 		return x.h2.Respond(&stream.Response{Status: 100}, false)
 	}
-	_, err := x.d.c.Write(continued)
+	b := continued
+	if x.Info.Protocol == stream.HTTP10 {
+		b = continued10
+	}
+	_, err := x.d.c.Write(b)
 	return err
 }
 
-var continued = []byte("HTTP/1.1 100 Continue\r\n\r\n")
+var continued, continued10 = []byte("HTTP/1.1 100 Continue\r\n\r\n"), []byte("HTTP/1.0 100 Continue\r\n\r\n")
 
 // sendInterim sends an interim response that the upstream has made.
 func (x *exchange) sendInterim(r *stream.Response) error {
