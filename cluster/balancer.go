@@ -8,6 +8,7 @@ type balancer struct {
 	hosts      *hosts
 	seed       uint64
 	priorities []picks
+	tables     []lb.Picker // of a hashing policy, by priority
 	subsets    map[*hosts]*balancer
 }
 
@@ -18,21 +19,10 @@ type picks struct {
 	turns      [3]*lb.EDF // of weighted localities
 }
 
-func newBalancer(v *hosts, seed uint64, previous *balancer) *balancer {
+func newBalancer(v *hosts, seed uint64) *balancer {
 	b := &balancer{hosts: v, seed: seed, priorities: make([]picks, len(v.priorities))}
-	if previous == nil {
-		return b
-	}
-	b.seed = previous.seed
-	for i := range b.priorities {
-		if i >= len(previous.priorities) {
-			break
-		}
-		for f, old := range previous.priorities[i].sets {
-			if old != nil { // it goes on where it was
-				b.priorities[i].sets[f] = v.policy.Build(known(v.priorities[i].sets[f]), b.seed, old)
-			}
-		}
+	if v.tables != nil {
+		b.tables = make([]lb.Picker, len(v.tables))
 	}
 	return b
 }
@@ -40,13 +30,19 @@ func newBalancer(v *hosts, seed uint64, previous *balancer) *balancer {
 func known(l []*Host) []lb.Host {
 	hosts := make([]lb.Host, len(l))
 	for i, h := range l {
-		hosts[i] = lb.Host{Weight: h.Weight, Active: &h.Stats.RqActive, Since: h.since}
+		hosts[i] = lb.Host{Weight: h.Weight, Active: &h.Stats.RqActive, Since: h.since, Load: h.member.load}
+		if !h.sound() {
+			hosts[i].Since = lb.Never
+		}
 	}
 	return hosts
 }
 
 // pick chooses a host among those that are fit.
-func (b *balancer) pick(c *Cluster, r lb.Request) *Host {
+func (b *balancer) pick(c *Cluster, r *lb.Request) *Host {
+	if b.tables != nil {
+		return b.hashed(c, r)
+	}
 	v := b.hosts
 	i, f := 0, healthy
 	load := &v.load
@@ -68,23 +64,41 @@ func (b *balancer) pick(c *Cluster, r lb.Request) *Host {
 		if l := b.turn(i, f); l >= 0 {
 			return b.at(i, l, f, r)
 		}
-		return b.from(i, f, r)
 	}
-	if i == 0 && v.zone.on && f == healthy && lb.Next(r.Random)%100 < v.zone.enabled {
-		return b.inZone(c, r)
+	if i == 0 && v.zone.on && lb.Next(r.Random)%100 < v.zone.enabled {
+		return b.inZone(c, f, r)
 	}
 	return b.from(i, f, r)
 }
 
-func (b *balancer) inZone(c *Cluster, r lb.Request) *Host {
+// hashed asks the table of a priority, which the hash decides as well. A request without a hash goes anywhere.
+func (b *balancer) hashed(c *Cluster, r *lb.Request) *Host {
+	if !r.HasHash {
+		r.Hash, r.HasHash = r.Random, true
+	}
+	i, _ := b.hosts.load.choose(r.Hash)
+	if b.hosts.load.panic[i] {
+		c.Stats.Panic.Inc()
+	}
+	t := &b.hosts.tables[i]
+	if b.tables[i] == nil {
+		b.tables[i] = t.Picker()
+	}
+	if n := b.tables[i].Pick(*r); n >= 0 {
+		return t.hosts[n]
+	}
+	return nil
+}
+
+func (b *balancer) inZone(c *Cluster, f fitness, r *lb.Request) *Host {
 	if b.hosts.zone.panic {
 		c.Stats.LocalClusterNotOK.Inc()
 		if c.config.lb.zone.failOnPanic {
 			return nil
 		}
-		return b.from(0, healthy, r)
+		return b.from(0, f, r)
 	}
-	return b.at(0, b.hosts.zone.choose(&r, c.Stats), healthy, r)
+	return b.at(0, b.hosts.zone.choose(r, c.Stats), f, r)
 }
 
 // without recomputes the loads as if some priorities were not there; with none left it is as if all were.
@@ -105,31 +119,27 @@ func (v *hosts) without(avoid uint32) *loads {
 	return &l
 }
 
-func (b *balancer) from(i int, f fitness, r lb.Request) *Host {
-	set := b.hosts.priorities[i].sets[f]
-	p := &b.priorities[i].sets[f]
-	if *p == nil {
-		*p = b.hosts.policy.Build(known(set), b.seed, nil)
-	}
-	if n := (*p).Pick(r); n >= 0 {
-		return set[n]
-	}
-	return nil
+func (b *balancer) from(i int, f fitness, r *lb.Request) *Host {
+	p := &b.hosts.priorities[i]
+	return b.ask(&b.priorities[i].sets[f], p.sets[f], p.turns[f], r)
 }
 
 // at picks in a locality.
-func (b *balancer) at(i, l int, f fitness, r lb.Request) *Host {
+func (b *balancer) at(i, l int, f fitness, r *lb.Request) *Host {
 	all := b.hosts.priorities[i].localities
-	set := all[l].sets[f]
 	pickers := &b.priorities[i].localities[f]
 	if *pickers == nil {
 		*pickers = make([]lb.Picker, len(all))
 	}
-	p := &(*pickers)[l]
+	return b.ask(&(*pickers)[l], all[l].sets[f], all[l].turns[f], r)
+}
+
+func (b *balancer) ask(p *lb.Picker, set []*Host, turn *lb.Turn, r *lb.Request) *Host {
 	if *p == nil {
-		*p = b.hosts.policy.Build(known(set), b.seed, nil)
+		b.seed = lb.Next(b.seed)
+		*p = b.hosts.policy.Build(known(set), lb.Start{Seed: b.seed, Turn: turn, Now: r.Now})
 	}
-	if n := (*p).Pick(r); n >= 0 {
+	if n := (*p).Pick(*r); n >= 0 {
 		return set[n]
 	}
 	return nil

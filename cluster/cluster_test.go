@@ -77,7 +77,10 @@ func TestRefused(t *testing.T) {
 		{"type: ORIGINAL_DST\nlb_policy: CLUSTER_PROVIDED\n" + hosts, "load_assignment: ORIGINAL_DST clusters must have no load assignment"},
 		{"type: ORIGINAL_DST\nlb_policy: CLUSTER_PROVIDED\noriginal_dst_lb_config: {http_header_name: x}", "original_dst_lb_config.http_header_name"},
 		{"lb_policy: CLUSTER_PROVIDED", "lb_policy: "},
-		{"lb_policy: RING_HASH", "lb_policy: RING_HASH is not supported yet"},
+		{"lb_policy: RING_HASH\nring_hash_lb_config: {minimum_ring_size: 9, maximum_ring_size: 8}", "ring_hash_lb_config.minimum_ring_size: ring hash: minimum_ring_size (9) > maximum_ring_size (8)"},
+		{"lb_policy: MAGLEV\nmaglev_lb_config: {table_size: 1000}", "maglev_lb_config.table_size: The table size of maglev must be prime number"},
+		{"lb_subset_config: {subset_selectors: [{keys: [a, b], fallback_keys_subset: [a]}]}", "fallback_keys_subset: can be set only for KEYS_SUBSET"},
+		{"lb_subset_config: {locality_weight_aware: true, subset_selectors: [{keys: [a]}]}", "lb_subset_config.locality_weight_aware: Locality weight aware"},
 		{"cluster_type: {name: envoy.clusters.aggregate, typed_config: {'@type': type.googleapis.com/envoy.extensions.load_balancing_policies.random.v3.Random}}", "Didn't find a registered cluster factory implementation for name: 'envoy.clusters.aggregate'"},
 		{"health_checks: [{timeout: 1s, interval: 1s, unhealthy_threshold: 1, healthy_threshold: 1, tcp_health_check: {send: {text: x}}}]", "health_checks[0].tcp_health_check.send.text: invalid hex string 'x'"},
 		{"health_checks: [{timeout: 1s, interval: 1s, unhealthy_threshold: 1, healthy_threshold: 1, tcp_health_check: {}}, {timeout: 1s, interval: 1s, unhealthy_threshold: 1, healthy_threshold: 1, tcp_health_check: {}}]", "health_checks[0].name: health check at index 0 is missing a name"},
@@ -101,7 +104,7 @@ func TestRefused(t *testing.T) {
 		{"dns_failure_refresh_rate: {base_interval: 2s, max_interval: 1s}", "dns_failure_refresh_rate: "},
 		{"lb_subset_config: {subset_selectors: [{keys: [a, b], single_host_per_subset: true}]}", "subset_selectors[0].single_host_per_subset"},
 		{"lb_subset_config: {subset_selectors: [{keys: [a, b], fallback_policy: KEYS_SUBSET, fallback_keys_subset: [c]}]}", "fallback_keys_subset must be a subset"},
-		{"load_balancing_policy: {policies: [{typed_extension_config: {name: rh, typed_config: {'@type': type.googleapis.com/envoy.extensions.load_balancing_policies.ring_hash.v3.RingHash}}}]}", "load_balancing_policy.policies: didn't find a registered load balancer factory implementation"},
+		{typed("x", "envoy.config.core.v3.Node", ""), "load_balancing_policy.policies: didn't find a registered load balancer factory implementation"},
 		{"common_lb_config: {locality_weighted_lb_config: {}}\nload_balancing_policy: {}", "load_balancing_policy: cannot be combined"},
 	} {
 		m, _ := manager(&fiber.Worker{})
@@ -251,7 +254,8 @@ func TestSubsets(t *testing.T) {
 		{"a selector's own fallback", "subset_selectors: [{keys: [v], fallback_policy: ANY_ENDPOINT}]", map[string]any{"v": "3"}, map[int]int{1: 4, 2: 4, 3: 4}},
 		{"fewer keys", "subset_selectors: [{keys: [v, env], fallback_policy: KEYS_SUBSET, fallback_keys_subset: [v]}, {keys: [v]}]", map[string]any{"v": "1", "env": "x"}, map[int]int{1: 12}},
 		{"lists", "list_as_any: true, subset_selectors: [{keys: [env]}]", map[string]any{"env": "test"}, map[int]int{3: 12}},
-		{"panic", "panic_mode_any: true, subset_selectors: [{keys: [v]}]", map[string]any{"v": "3"}, map[int]int{1: 4, 2: 4, 3: 4}},
+		{"panic needs a fallback", "panic_mode_any: true, subset_selectors: [{keys: [v]}]", map[string]any{"v": "3"}, map[int]int{0: 12}},
+		{"panic", "panic_mode_any: true, fallback_policy: DEFAULT_SUBSET, default_subset: {v: '7'}, subset_selectors: [{keys: [v]}]", map[string]any{"v": "3"}, map[int]int{1: 4, 2: 4, 3: 4}},
 		{"one host", "subset_selectors: [{keys: [v], single_host_per_subset: true}]", map[string]any{"v": "2"}, map[int]int{2: 12}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -105,7 +105,6 @@ func refuse(c *clusterv3.Cluster) error {
 		{c.GetTrackClusterStats().GetPerEndpointStats(), "track_cluster_stats.per_endpoint_stats", later},
 		{c.GetQueuingPolicies() != nil, "queuing_policies", later},
 		{c.GetPreconnectPolicy().GetPredictivePreconnectRatio().GetValue() > 1, "preconnect_policy.predictive_preconnect_ratio", later},
-		{c.GetCommonLbConfig().GetOverrideHostStatus() != nil, "common_lb_config.override_host_status", later},
 		{c.GetPreconnectPolicy().GetPreconnectEnabledMetadata() != nil, "preconnect_policy.preconnect_enabled_metadata", later},
 	} {
 		if r.set {

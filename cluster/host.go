@@ -56,6 +56,19 @@ func (h *Host) sound() bool    { return !h.Flags.Unhealthy() && !h.Flags.Degrade
 func (h *Host) degraded() bool { return h.Flags.Degraded() }
 func (h *Host) excluded() bool { return h.Flags.Excluded() } // counts for nothing
 
+// status is its health in one word, as override_host_status has it.
+func (h *Host) status() Health {
+	switch f := h.Flags; {
+	case f.Has(health.FailedActive | health.FailedOutlier):
+		return Unhealthy
+	case f.Has(health.FailedEDS | health.DrainingEDS):
+		return h.Health
+	case f.Has(health.DegradedActive | health.DegradedOutlier):
+		return Degraded
+	}
+	return h.Health
+}
+
 func newHost(e *discovery.Endpoint, g *discovery.Group, m *member) *Host {
 	canary, _ := e.Metadata["envoy.lb"]["canary"].(bool)
 	return &Host{

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"cmp"
+	"math/rand/v2"
 	"slices"
 
 	"github.com/outrigger-proxy/outrigger/lb"
@@ -12,10 +13,12 @@ type hosts struct {
 	// set at construction
 	list       []*Host
 	priorities []priority
-	policy     lb.Policy
+	policy     lb.Policy // nil where tables are there, or the cluster provides
+	tables     []table   // of a hashing policy, by priority
 	load       loads
 	zone       zoneRouting
 	subsets    *subsets
+	index      *index
 	// of the assignment, and of runtime when it came
 	overprovisioning uint32
 	weighted         bool
@@ -24,12 +27,13 @@ type hosts struct {
 
 // nothing is the version before the first.
 func nothing() *hosts {
-	return &hosts{priorities: make([]priority, 1), policy: lb.Random{}, load: loads{[]uint32{100}, []uint32{0}, []bool{false}}}
+	return &hosts{priorities: make([]priority, 1), policy: lb.Random{}, index: &index{}, load: loads{[]uint32{100}, []uint32{0}, []bool{false}}}
 }
 
 // priority are the hosts of one priority.
 type priority struct {
 	sets       [3][]*Host // by fitness
+	turns      [3]*lb.Turn
 	localities []locality
 	excluded   int
 }
@@ -48,6 +52,7 @@ type locality struct {
 	name     Locality
 	weight   uint32
 	sets     [3][]*Host
+	turns    [3]*lb.Turn
 	excluded int
 }
 
@@ -94,6 +99,41 @@ func join(sets *[3][]*Host, excluded *int, h *Host) {
 		sets[degraded] = append(sets[degraded], h)
 	}
 	*excluded += flag(h.excluded())
+}
+
+// take gives each set its turn: that of the same set of the version before, or a new one.
+func take(all, before []priority) {
+	for i := range all {
+		p, old := &all[i], &priority{}
+		if i < len(before) {
+			old = &before[i]
+		}
+		renew(&p.turns, &p.sets, &old.turns)
+		for l := range p.localities {
+			at := slices.IndexFunc(old.localities, func(o locality) bool { return o.name == p.localities[l].name })
+			switch {
+			case len(p.localities) == 1:
+				p.localities[0].turns = p.turns
+			case at >= 0:
+				renew(&p.localities[l].turns, &p.localities[l].sets, &old.localities[at].turns)
+			default:
+				renew(&p.localities[l].turns, &p.localities[l].sets, &[3]*lb.Turn{})
+			}
+		}
+	}
+}
+
+func renew(turns *[3]*lb.Turn, sets *[3][]*Host, before *[3]*lb.Turn) {
+	for f := range turns {
+		switch {
+		case fitness(f) == everybody && len(sets[everybody]) == len(sets[healthy]):
+			turns[f] = turns[healthy]
+		case before[f] != nil:
+			turns[f] = before[f]
+		case len(sets[f]) > 0:
+			turns[f] = lb.NewTurn(rand.Uint64())
+		}
+	}
 }
 
 // place is a locality of a priority.

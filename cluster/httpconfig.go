@@ -13,6 +13,7 @@ import (
 	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/tcp/v3"
 
 	"github.com/outrigger-proxy/outrigger/cluster/pool"
+	"github.com/outrigger-proxy/outrigger/internal/hashpolicy"
 	"github.com/outrigger-proxy/outrigger/internal/http1"
 	"github.com/outrigger-proxy/outrigger/internal/http2"
 	"github.com/outrigger-proxy/outrigger/internal/protofile"
@@ -60,6 +61,9 @@ func (o *config) parseHTTP(c *clusterv3.Cluster) error {
 		case *httpv3.HttpProtocolOptions:
 			if err := explicit(p); err != nil {
 				return fmt.Errorf("%s.%w", path, err)
+			}
+			if o.lb.hashPolicy, err = hashpolicy.Compile(p.GetHashPolicy()); err != nil {
+				return fmt.Errorf("%s.hash_policy%w", path, err)
 			}
 			o.http.autoSNI(p.GetUpstreamHttpProtocolOptions())
 			at, common = path+".", p.GetCommonHttpProtocolOptions()
@@ -124,8 +128,6 @@ func explicit(p *httpv3.HttpProtocolOptions) error {
 		return refused("outlier_detection", later)
 	case len(p.GetRequestMirrorPolicies()) > 0:
 		return refused("request_mirror_policies", later)
-	case len(p.GetHashPolicy()) > 0:
-		return refused("hash_policy", later)
 	case p.GetRetryPolicy() != nil:
 		return refused("retry_policy", later)
 	}

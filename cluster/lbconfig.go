@@ -7,23 +7,11 @@ import (
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	csv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/client_side_weighted_round_robin/v3"
-	providedv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/cluster_provided/v3"
-	commonv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/common/v3"
-	leastv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/least_request/v3"
-	maglevv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/maglev/v3"
-	overridev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/override_host/v3"
-	pickv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/pick_first/v3"
-	randomv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/random/v3"
-	ringv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/ring_hash/v3"
-	roundv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/round_robin/v3"
-	subsetv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/subset/v3"
-	wrrv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/wrr_locality/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
-	"github.com/outrigger-proxy/outrigger/internal/protofile"
+	"github.com/outrigger-proxy/outrigger/internal/hashpolicy"
 	"github.com/outrigger-proxy/outrigger/internal/runtime"
 	"github.com/outrigger-proxy/outrigger/lb"
 )
@@ -32,12 +20,19 @@ import (
 type lbOptions struct {
 	// policy makes the policy of a version of the hosts: runtime values hold from one version to the next, as in Envoy.
 	policy           func(s *runtime.Snapshot) lb.Policy
-	provided         bool // by the cluster: original destination
-	slowStart        bool
+	hashing          lb.Hashing // instead of policy
+	hashPolicy       hashpolicy.List
+	balance          uint32 // hash_balance_factor; 0: loads are not bounded
+	byHostname       bool   // use_hostname_for_hashing
+	provided         bool   // by the cluster: original destination
+	timed            bool   // the policy wants to know the time
 	panicThreshold   uint64
 	localityWeighted bool
 	zone             zoneOptions
 	subset           *subsetOptions
+	override         *overrideOptions
+	learning         learning
+	statuses         [1 << 8]bool // override_host_status, by Health
 }
 
 // zoneOptions are those of zone-aware routing, which only happens where local_cluster_name is set.
@@ -55,6 +50,7 @@ func (o *config) parseLB(c *clusterv3.Cluster) error {
 	o.lb.panicThreshold = percent(common.GetHealthyPanicThreshold(), 50)
 	o.lb.zone = zoneOptions{routing: 100, minSize: 6}
 	o.closeOnHostSet = common.GetCloseConnectionsOnHostSetChange()
+	o.parseStatuses(common)
 	if p := c.GetLoadBalancingPolicy(); p != nil {
 		if common.GetZoneAwareLbConfig() != nil || common.GetLocalityWeightedLbConfig() != nil || common.GetConsistentHashingLbConfig() != nil || c.GetLbSubsetConfig() != nil {
 			return refused("load_balancing_policy", "cannot be combined with partial fields (zone_aware_lb_config, locality_weighted_lb_config, consistent_hashing_lb_config) of common_lb_config or lb_subset_config")
@@ -66,36 +62,52 @@ func (o *config) parseLB(c *clusterv3.Cluster) error {
 	}
 	o.lb.localityWeighted = common.GetLocalityWeightedLbConfig() != nil
 	if z := common.GetZoneAwareLbConfig(); z != nil {
-		o.lb.zone = zoneOptions{routing: percent(z.GetRoutingEnabled(), 100), minSize: 6, failOnPanic: z.GetFailTrafficOnPanic()}
-		if m := z.GetMinClusterSize(); m != nil {
-			o.lb.zone.minSize = m.GetValue()
+		o.lb.zone = zoneOptions{routing: percent(z.GetRoutingEnabled(), 100), minSize: orElse64(z.GetMinClusterSize(), 6), failOnPanic: z.GetFailTrafficOnPanic()}
+	}
+	if err := o.namedLB(c); err != nil {
+		return err
+	}
+	if s := c.GetLbSubsetConfig(); s != nil && len(s.GetSubsetSelectors()) > 0 {
+		if s.GetLocalityWeightAware() && !o.lb.localityWeighted {
+			return refused("lb_subset_config.locality_weight_aware", "Locality weight aware subset LB requires that a locality_weighted_lb_config be set")
+		}
+		if err := o.parseSubset(s, false); err != nil {
+			return fmt.Errorf("lb_subset_config.%w", err)
 		}
 	}
+	return o.checkLB(c)
+}
+
+// namedLB reads lb_policy and what belongs to it.
+func (o *config) namedLB(c *clusterv3.Cluster) error {
 	switch c.GetLbPolicy() {
 	case clusterv3.Cluster_ROUND_ROBIN:
 		o.roundRobin(c.GetRoundRobinLbConfig().GetSlowStartConfig())
 	case clusterv3.Cluster_LEAST_REQUEST:
 		l := c.GetLeastRequestLbConfig()
-		choices := uint32(2)
-		if n := l.GetChoiceCount(); n != nil {
-			choices = n.GetValue()
-		}
-		o.leastRequest(lb.LeastRequest{Choices: choices}, l.GetActiveRequestBias(), l.GetSlowStartConfig())
+		o.leastRequest(lb.LeastRequest{Choices: orElse(l.GetChoiceCount(), 2)}, l.GetActiveRequestBias(), l.GetSlowStartConfig())
 	case clusterv3.Cluster_RANDOM:
 		o.lb.policy = func(*runtime.Snapshot) lb.Policy { return lb.Random{} }
+	case clusterv3.Cluster_RING_HASH:
+		l := c.GetRingHashLbConfig()
+		o.consistent(c.GetCommonLbConfig().GetConsistentHashingLbConfig())
+		murmur := l.GetHashFunction() == clusterv3.Cluster_RingHashLbConfig_MURMUR_HASH_2
+		if err := o.ring(l.GetMinimumRingSize(), l.GetMaximumRingSize(), murmur); err != nil {
+			return fmt.Errorf("ring_hash_lb_config.%w", err)
+		}
+	case clusterv3.Cluster_MAGLEV:
+		o.consistent(c.GetCommonLbConfig().GetConsistentHashingLbConfig())
+		if err := o.maglev(c.GetMaglevLbConfig().GetTableSize()); err != nil {
+			return fmt.Errorf("maglev_lb_config.%w", err)
+		}
 	case clusterv3.Cluster_CLUSTER_PROVIDED:
 		o.lb.provided = true
 	case clusterv3.Cluster_LOAD_BALANCING_POLICY_CONFIG:
 		return refused("lb_policy", "cluster: LB policy LOAD_BALANCING_POLICY_CONFIG needs load_balancing_policy")
 	default:
-		return refused("lb_policy", c.GetLbPolicy().String()+" is not supported yet")
+		return refused("lb_policy", c.GetLbPolicy().String()+" is not known")
 	}
-	if s := c.GetLbSubsetConfig(); s != nil && len(s.GetSubsetSelectors()) > 0 {
-		if err := o.parseSubset(s); err != nil {
-			return fmt.Errorf("lb_subset_config.%w", err)
-		}
-	}
-	return o.checkLB(c)
+	return nil
 }
 
 // checkLB holds policy and type together.
@@ -111,79 +123,6 @@ func (o *config) checkLB(c *clusterv3.Cluster) error {
 	return nil
 }
 
-// typedLB takes the first policy of the list that we know.
-func (o *config) typedLB(p *clusterv3.LoadBalancingPolicy) error {
-	var names []string
-	for i, t := range p.GetPolicies() {
-		names = append(names, t.GetTypedExtensionConfig().GetName())
-		m, _, err := protofile.Unpack(t.GetTypedExtensionConfig().GetTypedConfig())
-		if err != nil {
-			continue // a message that we have never heard of is a policy that we do not know
-		}
-		known, err := o.typed(m)
-		if err != nil {
-			return fmt.Errorf("policies[%d].typed_extension_config.typed_config.%w", i, err)
-		}
-		if known {
-			return nil
-		}
-	}
-	return refused("policies", fmt.Sprintf("didn't find a registered load balancer factory implementation for cluster: '%s' with names from %q", o.name, names))
-}
-
-func (o *config) typed(m proto.Message) (known bool, err error) {
-	switch p := m.(type) {
-	case *roundv3.RoundRobin:
-		o.roundRobin(p.GetSlowStartConfig())
-		return true, o.locality(p.GetLocalityLbConfig())
-	case *leastv3.LeastRequest:
-		policy := lb.LeastRequest{Choices: 2, FullScan: p.GetSelectionMethod() == leastv3.LeastRequest_FULL_SCAN || p.GetEnableFullScan().GetValue()}
-		if n := p.GetChoiceCount(); n != nil {
-			policy.Choices = n.GetValue()
-		}
-		o.leastRequest(policy, p.GetActiveRequestBias(), p.GetSlowStartConfig())
-		return true, o.locality(p.GetLocalityLbConfig())
-	case *randomv3.Random:
-		o.lb.policy = func(*runtime.Snapshot) lb.Policy { return lb.Random{} }
-		return true, o.locality(p.GetLocalityLbConfig())
-	case *providedv3.ClusterProvided:
-		o.lb.provided = true
-		return true, nil
-	case *wrrv3.WrrLocality:
-		if err := o.typedLB(p.GetEndpointPickingPolicy()); err != nil {
-			return true, fmt.Errorf("endpoint_picking_policy.%w", err)
-		}
-		o.lb.localityWeighted = true
-		return true, nil
-	case *ringv3.RingHash, *maglevv3.Maglev, *csv3.ClientSideWeightedRoundRobin, *overridev3.OverrideHost, *subsetv3.Subset, *pickv3.PickFirst:
-		return false, nil // Envoy knows them, we do not yet: the next of the list has its turn
-	}
-	return false, nil
-}
-
-func (o *config) locality(p *commonv3.LocalityLbConfig) error {
-	o.lb.localityWeighted = p.GetLocalityWeightedLbConfig() != nil
-	z := p.GetZoneAwareLbConfig()
-	if z == nil {
-		if p == nil { // a typed policy without a locality configuration does not look at zones
-			o.lb.zone.routing = 0
-		}
-		return nil
-	}
-	o.lb.zone = zoneOptions{
-		routing: percent(z.GetRoutingEnabled(), 100), minSize: 6, failOnPanic: z.GetFailTrafficOnPanic(),
-		forceLocal: z.GetForceLocalZone() != nil || z.GetForceLocalityDirectRouting(), forceMin: 1,
-		byWeight: z.GetLocalityBasis() == commonv3.LocalityLbConfig_ZoneAwareLbConfig_HEALTHY_HOSTS_WEIGHT,
-	}
-	if m := z.GetMinClusterSize(); m != nil {
-		o.lb.zone.minSize = m.GetValue()
-	}
-	if m := z.GetForceLocalZone().GetMinSize(); m != nil {
-		o.lb.zone.forceMin = m.GetValue()
-	}
-	return nil
-}
-
 // slowStarts is a SlowStartConfig of either package.
 type slowStarts interface {
 	GetSlowStartWindow() *durationpb.Duration
@@ -193,9 +132,10 @@ type slowStarts interface {
 
 func (o *config) slowStart(p slowStarts) func(s *runtime.Snapshot) lb.SlowStart {
 	window := p.GetSlowStartWindow().AsDuration()
-	if o.lb.slowStart = window > 0; !o.lb.slowStart {
+	if window <= 0 {
 		return func(*runtime.Snapshot) lb.SlowStart { return lb.SlowStart{} }
 	}
+	o.lb.timed = true
 	least := .1
 	if m := p.GetMinWeightPercent(); m != nil {
 		least = m.GetValue() / 100
@@ -222,9 +162,64 @@ func (o *config) leastRequest(l lb.LeastRequest, bias *corev3.RuntimeDouble, p s
 	}
 }
 
+const maxRing = 8 << 20
+
+func (o *config) ring(least, most *wrapperspb.UInt64Value, murmur bool) error {
+	r := lb.Ring{Least: orElse64(least, 1024), Most: orElse64(most, maxRing), Murmur: murmur}
+	if r.Least > r.Most {
+		return refused("minimum_ring_size", fmt.Sprintf("ring hash: minimum_ring_size (%d) > maximum_ring_size (%d)", r.Least, r.Most))
+	}
+	o.lb.hashing = r
+	return nil
+}
+
+func (o *config) maglev(size *wrapperspb.UInt64Value) error {
+	m := lb.Maglev{Size: orElse64(size, 65537)}
+	if !prime(m.Size) {
+		return refused("table_size", "The table size of maglev must be prime number")
+	}
+	o.lb.hashing = m
+	return nil
+}
+
+func prime(n uint64) bool {
+	if n < 2 || n > 2 && n%2 == 0 {
+		return false
+	}
+	for d := uint64(3); d*d <= n; d += 2 {
+		if n%d == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// consistent reads a ConsistentHashingLbConfig of either package.
+func (o *config) consistent(p interface {
+	GetUseHostnameForHashing() bool
+	GetHashBalanceFactor() *wrapperspb.UInt32Value
+},
+) {
+	o.lb.byHostname, o.lb.balance = p.GetUseHostnameForHashing(), p.GetHashBalanceFactor().GetValue()
+}
+
 func percent(p *typev3.Percent, absent uint64) uint64 {
 	if p == nil {
 		return absent
 	}
 	return uint64(math.Round(p.GetValue()))
+}
+
+func orElse(v *wrapperspb.UInt32Value, absent uint32) uint32 {
+	if v == nil {
+		return absent
+	}
+	return v.GetValue()
+}
+
+func orElse64(v *wrapperspb.UInt64Value, absent uint64) uint64 {
+	if v == nil {
+		return absent
+	}
+	return v.GetValue()
 }

@@ -307,6 +307,7 @@ func (c *Cluster) discard(m *Manager) {
 	if c.Budgets != nil {
 		stats.Drop[pool.Budgets](c.Codes)
 	}
+	c.dropHash()
 	for zone := range c.zones {
 		stats.Drop[pool.ZoneResponses](c.zoneScope(zone))
 	}
@@ -379,6 +380,7 @@ func (m *Manager) build(p *clusterv3.Cluster, static bool) (*Cluster, error) {
 		c.pools.Limits[i] = pool.NewLimits(o.limits[i], b)
 	}
 	c.dial, c.pools.CloseOnFailure = d.dial, o.closeOnFailure
+	c.hash()
 	c.hosts.Store(nothing())
 	c.originals.set.Store(&map[netip.AddrPort]*original{})
 	if err := c.buildHealth(); err != nil {
@@ -423,6 +425,7 @@ func (c *Cluster) begin() (err error) {
 // start asks the questions.
 func (c *Cluster) start() {
 	c.startHealth()
+	c.weigh()
 	switch {
 	case c.source != nil:
 		c.source.Start(c.update)

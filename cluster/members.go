@@ -11,6 +11,7 @@ import (
 	"github.com/outrigger-proxy/outrigger/cluster/pool"
 	"github.com/outrigger-proxy/outrigger/internal/fiber"
 	"github.com/outrigger-proxy/outrigger/internal/stats"
+	"github.com/outrigger-proxy/outrigger/lb"
 )
 
 // member is a host as the control loop knows it: what outlives the versions of the host list.
@@ -19,6 +20,7 @@ type member struct {
 	*pool.Peer
 
 	monitor *outlier.Monitor // nil: no outlier detection
+	load    *lb.Load         // what the policy has learned; nil: it does not learn
 	// atomic: the flags, for whoever looks
 	shown atomic.Uint32
 	// owned by the control loop
@@ -62,6 +64,9 @@ func (c *Cluster) member(e *discovery.Endpoint, g *discovery.Group, members map[
 	}
 	if m == nil {
 		m = &member{Peer: pool.NewPeer(to, &c.pools, len(c.m.env.Workers)), wish: e.Check}
+		if c.config.lb.learning.on() {
+			m.load = &lb.Load{}
+		}
 		c.watch(m, e.Address.String())
 		c.examine(m, e, g)
 	} else {

@@ -1,159 +1,106 @@
 package cluster
 
 import (
-	"errors"
-	"fmt"
-	"hash/maphash"
+	"math"
 	"slices"
-
-	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 
 	"github.com/outrigger-proxy/outrigger/lb"
 )
-
-// fallback is what happens to a request that no subset is for.
-type fallback uint8
-
-const (
-	nobody fallback = iota
-	anybody
-	defaultSubset
-	fewerKeys
-)
-
-// subsetOptions divide the hosts by their metadata under envoy.lb (envoy.config.cluster.v3.Cluster.LbSubsetConfig).
-type subsetOptions struct {
-	fallback      fallback
-	standard      []lb.Criterion // default_subset
-	selectors     []selector
-	localityAware bool
-	panicAny      bool
-	listAsAny     bool
-	seed          maphash.Seed
-}
-
-type selector struct {
-	keys     []string // sorted
-	single   bool
-	fallback fallback
-	fewer    []string // fallback_keys_subset
-}
-
-func (o *config) parseSubset(p *clusterv3.Cluster_LbSubsetConfig) error {
-	s := &subsetOptions{
-		fallback: fallback(p.GetFallbackPolicy()), standard: lb.Criteria(p.GetDefaultSubset().AsMap()), localityAware: p.GetLocalityWeightAware(),
-		panicAny: p.GetPanicModeAny(), listAsAny: p.GetListAsAny(), seed: maphash.MakeSeed(),
-	}
-	switch {
-	case p.GetScaleLocalityWeight():
-		return refused("scale_locality_weight", "is not supported yet")
-	case p.GetMetadataFallbackPolicy() != clusterv3.Cluster_LbSubsetConfig_METADATA_NO_FALLBACK:
-		return refused("metadata_fallback_policy", "is not supported yet")
-	case s.localityAware && !o.lb.localityWeighted:
-		return refused("locality_weight_aware", "Locality weight aware subset LB requires that a locality_weighted_lb_config be set")
-	}
-	for i, l := range p.GetSubsetSelectors() {
-		sel := selector{keys: slices.Sorted(slices.Values(l.GetKeys())), single: l.GetSingleHostPerSubset(), fewer: l.GetFallbackKeysSubset(), fallback: s.fallback}
-		switch l.GetFallbackPolicy() {
-		case clusterv3.Cluster_LbSubsetConfig_LbSubsetSelector_NO_FALLBACK:
-			sel.fallback = nobody
-		case clusterv3.Cluster_LbSubsetConfig_LbSubsetSelector_ANY_ENDPOINT:
-			sel.fallback = anybody
-		case clusterv3.Cluster_LbSubsetConfig_LbSubsetSelector_DEFAULT_SUBSET:
-			sel.fallback = defaultSubset
-		case clusterv3.Cluster_LbSubsetConfig_LbSubsetSelector_KEYS_SUBSET:
-			sel.fallback = fewerKeys
-			if err := sel.checkFewer(); err != nil {
-				return fmt.Errorf("subset_selectors[%d].fallback_keys_subset: %w", i, err)
-			}
-		}
-		if sel.single && len(sel.keys) != 1 {
-			return refused(fmt.Sprintf("subset_selectors[%d].single_host_per_subset", i), "requires that there is only one key")
-		}
-		s.selectors = append(s.selectors, sel)
-	}
-	o.lb.subset = s
-	return nil
-}
-
-func (s *selector) checkFewer() error {
-	if len(s.fewer) == 0 {
-		return errors.New("fallback_keys_subset cannot be empty")
-	}
-	for _, k := range s.fewer {
-		if !slices.Contains(s.keys, k) {
-			return errors.New("fallback_keys_subset must be a subset of selector keys")
-		}
-	}
-	if len(s.fewer) >= len(s.keys) {
-		return errors.New("fallback_keys_subset cannot be equal to keys")
-	}
-	return nil
-}
 
 // subsets are the subsets of a version of the hosts.
 type subsets struct {
 	o        *subsetOptions
 	byHash   map[uint64]*group
+	anybody  *hosts
 	standard *hosts
 }
 
 // group is a subset; its hosts are a version like that of all of them.
 type group struct {
 	criteria []lb.Criterion
+	members  []*Host
 	hosts    *hosts
+	single   *Host // single_host_per_subset: the only one, whatever its health
 }
 
-func (o *subsetOptions) hash(criteria []lb.Criterion) uint64 {
-	var h maphash.Hash
-	h.SetSeed(o.seed)
-	for _, c := range criteria {
-		_, _ = h.WriteString(c.Key)
-		_ = h.WriteByte(0)
-		_, _ = h.WriteString(c.Value)
-		_ = h.WriteByte(0)
-	}
-	return h.Sum64()
-}
-
-func (o *subsetOptions) build(c *Cluster, v *hosts, weights map[place]uint32) *subsets {
+func (o *subsetOptions) build(c *Cluster, v, before *hosts, weights map[place]uint32) *subsets {
 	s := &subsets{o: o, byHash: map[uint64]*group{}}
-	members := map[uint64][]*Host{}
-	for _, sel := range o.selectors {
-		for _, h := range v.list {
-			for _, criteria := range o.combinations(h, sel.keys) {
-				id := o.hash(criteria)
-				if s.byHash[id] == nil {
-					s.byHash[id] = &group{criteria: criteria}
-				}
-				if !slices.Contains(members[id], h) && (!sel.single || len(members[id]) == 0) {
-					members[id] = append(members[id], h)
-				}
-			}
+	duplicates := 0
+	for i := range o.selectors {
+		duplicates += s.divide(v.list, &o.selectors[i])
+	}
+	c.Stats.SubsetsDuplicate.Set(int64(duplicates))
+	old := &subsets{byHash: map[uint64]*group{}}
+	if before.subsets != nil {
+		old = before.subsets
+	}
+	p := part{c, v, weights}
+	for id, g := range s.byHash {
+		if g.single == nil {
+			g.hosts = p.build(g.members, old.at(id))
 		}
 	}
-	if !o.localityAware {
-		weights = nil
-	}
-	for id, l := range members {
-		s.byHash[id].hosts = v.part(l, weights, c)
-	}
-	s.standard = v.part(slices.DeleteFunc(slices.Clone(v.list), func(h *Host) bool { return !o.matches(h, o.standard) }), weights, c)
-	s.count(c)
+	s.anybody = p.build(v.list, old.anybody)
+	s.standard = p.build(slices.DeleteFunc(slices.Clone(v.list), func(h *Host) bool { return !o.matches(h, o.standard) }), old.standard)
+	s.count(c, old)
 	return s
 }
 
-func (s *subsets) count(c *Cluster) {
-	before := map[uint64]*group{}
-	if old := c.hosts.Load().subsets; old != nil {
-		before = old.byHash
+func (s *subsets) at(id uint64) *hosts {
+	if g := s.byHash[id]; g != nil {
+		return g.hosts
 	}
+	return nil
+}
+
+// divide makes the subsets of a selector. It says how many hosts were left out of subsets that have one already.
+func (s *subsets) divide(list []*Host, sel *selector) (duplicates int) {
+	for _, h := range list {
+		for _, criteria := range s.o.combinations(h, sel.keys) {
+			g := s.group(criteria)
+			switch {
+			case sel.single && g.single == nil && g.members == nil:
+				g.single = h
+			case g.single != nil:
+				duplicates++
+				if h.Priority < g.single.Priority {
+					g.single = h
+				}
+			case !slices.Contains(g.members, h):
+				g.members = append(g.members, h)
+			}
+		}
+	}
+	return duplicates
+}
+
+// group finds a subset, or makes it.
+func (s *subsets) group(criteria []lb.Criterion) *group {
+	id := sum(criteria)
+	for ; s.byHash[id] != nil; id++ {
+		if slices.Equal(s.byHash[id].criteria, criteria) {
+			return s.byHash[id]
+		}
+	}
+	g := &group{criteria: criteria}
+	s.byHash[id] = g
+	return g
+}
+
+func sum(criteria []lb.Criterion) (id uint64) {
+	for i := range criteria {
+		id += criteria[i].Hash()
+	}
+	return id
+}
+
+func (s *subsets) count(c *Cluster, before *subsets) {
 	for id := range s.byHash {
-		if before[id] == nil {
+		if before.byHash[id] == nil {
 			c.Stats.SubsetsCreated.Inc()
 		}
 	}
-	for id := range before {
+	for id := range before.byHash {
 		if s.byHash[id] == nil {
 			c.Stats.SubsetsRemoved.Inc()
 		}
@@ -161,28 +108,58 @@ func (s *subsets) count(c *Cluster) {
 	c.Stats.SubsetsActive.Set(int64(len(s.byHash)))
 }
 
-// part is a version with some of the hosts; priorities keep their numbers.
-func (v *hosts) part(l []*Host, weights map[place]uint32, c *Cluster) *hosts {
-	p := &hosts{
-		list: l, policy: v.policy, overprovisioning: v.overprovisioning, weighted: v.weighted, threshold: v.threshold,
-		priorities: arrange(l, weights, c.m.env.Locality),
+// part makes versions with some of the hosts of another; priorities keep their numbers.
+type part struct {
+	c       *Cluster
+	whole   *hosts
+	weights map[place]uint32
+}
+
+func (p part) build(l []*Host, before *hosts) *hosts {
+	o := p.c.config.lb.subset
+	weights := p.weights
+	if !o.localityAware {
+		weights = nil
 	}
-	p.load = distribute(p.priorities, p.overprovisioning, p.weighted, p.threshold, 0)
-	return p
+	w := p.whole
+	v := &hosts{
+		list: l, policy: w.policy, overprovisioning: w.overprovisioning, weighted: w.weighted, threshold: w.threshold,
+		priorities: arrange(l, weights, p.c.m.env.Locality),
+	}
+	if o.localityAware && o.scale {
+		v.scale(w)
+	}
+	p.c.finish(v, before, weights == nil)
+	return v
+}
+
+// scale gives localities a share of their weight: as much as they have of their hosts.
+func (v *hosts) scale(whole *hosts) {
+	for i := range v.priorities {
+		for l := range v.priorities[i].localities {
+			part := &v.priorities[i].localities[l]
+			at := slices.IndexFunc(whole.priorities[i].localities, func(w locality) bool { return w.name == part.name })
+			all := whole.priorities[i].localities[at].sets[everybody]
+			part.weight = uint32(math.Round(float64(float32(uint64(part.weight)*uint64(len(part.sets[everybody])))) / float64(len(all))))
+		}
+	}
 }
 
 // combinations are the subsets by keys that h is in: one, or with list_as_any one for each element of a list.
 func (o *subsetOptions) combinations(h *Host, keys []string) [][]lb.Criterion {
-	all := [][]lb.Criterion{nil}
+	var all [][]lb.Criterion
 	for _, k := range keys {
 		v, ok := h.Metadata["envoy.lb"][k]
 		if !ok {
 			return nil
 		}
+		if len(all) == 0 { // also behind an empty list, as in Envoy
+			all = [][]lb.Criterion{nil}
+		}
 		var next [][]lb.Criterion
 		for _, one := range o.values(v) {
 			for _, c := range all {
-				next = append(next, append(slices.Clip(c), lb.Criterion{Key: k, Value: one}))
+				next = append(next, append(slices.Clip(c), lb.NewCriterion(k, one)))
 			}
 		}
 		all = next
@@ -210,48 +187,140 @@ func (o *subsetOptions) matches(h *Host, criteria []lb.Criterion) bool {
 	return true
 }
 
-// subset picks from the subset that the criteria name.
-func (b *balancer) subset(c *Cluster, r lb.Request) *Host {
+// subset picks from the subset that the criteria name, or those of the fallback list, one after the other.
+func (b *balancer) subset(c *Cluster, r *lb.Request) *Host {
+	if !b.hosts.subsets.o.fallbackList || r.Fallbacks == nil {
+		return b.choose(c, r, every(r.Match))
+	}
+	for _, m := range r.Fallbacks {
+		r.Match = m
+		if h := b.choose(c, r, every(m)); h != nil {
+			return h
+		}
+	}
+	return nil
+}
+
+// some says which of the criteria of a request count: bit i is for the i-th.
+type some uint64
+
+func every(criteria []lb.Criterion) some { return 1<<min(len(criteria), 64) - 1 }
+
+// choose asks the subset that the criteria name. If there is none it is up to the fallback policies.
+func (b *balancer) choose(c *Cluster, r *lb.Request, use some) *Host {
 	s := b.hosts.subsets
-	policy := s.o.fallback
-	if len(r.Match) > 0 {
-		if g := s.byHash[s.o.hash(r.Match)]; g != nil && slices.Equal(g.criteria, r.Match) {
-			if h := b.of(g.hosts).pick(c, r); h != nil {
-				c.Stats.SubsetsSelected.Inc()
-				return h
+	if s.o.redundant {
+		use = s.o.reduce(r.Match, use)
+	}
+	if use != 0 {
+		if g := s.find(r.Match, use); g != nil {
+			c.Stats.SubsetsSelected.Inc()
+			if g.single != nil {
+				return g.single
 			}
+			return b.of(g.hosts).pick(c, r)
 		}
-		if sel := s.selector(r.Match); sel != nil {
-			if policy = sel.fallback; policy == fewerKeys {
-				r.Match = slices.DeleteFunc(slices.Clone(r.Match), func(m lb.Criterion) bool { return !slices.Contains(sel.fewer, m.Key) })
-				return b.subset(c, r)
-			}
+		if sel := s.o.selector(r.Match, use); sel != nil && sel.fallback != undecided {
+			return b.selected(c, r, sel, use)
 		}
 	}
-	var h *Host
-	switch policy {
-	case anybody:
-		h = b.pick(c, r)
-	case defaultSubset:
-		h = b.of(s.standard).pick(c, r)
-	}
-	if h != nil {
+	h := b.fallBack(c, r, s.o.fallback)
+	switch {
+	case h != nil:
 		c.Stats.SubsetsFallback.Inc()
-	} else if s.o.panicAny {
-		if h = b.pick(c, r); h != nil {
+	case s.o.panicAny && s.o.fallback != nobody:
+		if h = b.of(s.anybody).pick(c, r); h != nil {
 			c.Stats.SubsetsFallbackPanic.Inc()
 		}
 	}
 	return h
 }
 
-func (s *subsets) selector(criteria []lb.Criterion) *selector {
-	for i := range s.o.selectors {
-		if slices.EqualFunc(s.o.selectors[i].keys, criteria, func(k string, c lb.Criterion) bool { return k == c.Key }) {
-			return &s.o.selectors[i]
+// selected does what the policy of a selector says.
+func (b *balancer) selected(c *Cluster, r *lb.Request, sel *selector, use some) *Host {
+	if sel.fallback != fewerKeys {
+		return b.fallBack(c, r, sel.fallback)
+	}
+	fewer := some(0)
+	for i := range min(len(r.Match), 64) {
+		if use>>i&1 != 0 && slices.Contains(sel.fewer, r.Match[i].Key) {
+			fewer |= 1 << i
+		}
+	}
+	return b.choose(c, r, fewer)
+}
+
+func (b *balancer) fallBack(c *Cluster, r *lb.Request, f fallback) *Host {
+	switch f {
+	case anybody:
+		return b.of(b.hosts.subsets.anybody).pick(c, r)
+	case defaultSubset:
+		return b.of(b.hosts.subsets.standard).pick(c, r)
+	}
+	return nil
+}
+
+// find looks a subset up.
+func (s *subsets) find(match []lb.Criterion, use some) *group {
+	id := uint64(0)
+	for i := range min(len(match), 64) {
+		if use>>i&1 != 0 {
+			id += match[i].Hash()
+		}
+	}
+	for g := s.byHash[id]; g != nil; g = s.byHash[id] {
+		if equal(g.criteria, match, use) {
+			return g
+		}
+		id++
+	}
+	return nil
+}
+
+// equal says whether criteria are those of match that count; both are sorted.
+func equal(criteria, match []lb.Criterion, use some) bool {
+	n := 0
+	for i := range min(len(match), 64) {
+		if use>>i&1 == 0 {
+			continue
+		}
+		if n == len(criteria) || criteria[n] != match[i] {
+			return false
+		}
+		n++
+	}
+	return n == len(criteria)
+}
+
+// selector finds the one for exactly these keys.
+func (o *subsetOptions) selector(match []lb.Criterion, use some) *selector {
+	for i := range o.selectors {
+		if have, n := o.selectors[i].among(match, use); n == len(o.selectors[i].keys) && have == use {
+			return &o.selectors[i]
 		}
 	}
 	return nil
+}
+
+// reduce leaves the keys of the first selector whose keys are all there; all if there is none.
+func (o *subsetOptions) reduce(match []lb.Criterion, use some) some {
+	for i := range o.selectors {
+		if have, n := o.selectors[i].among(match, use); n == len(o.selectors[i].keys) {
+			return have
+		}
+	}
+	return use
+}
+
+// among says which criteria have keys of the selector, and how many.
+func (s *selector) among(match []lb.Criterion, use some) (have some, n int) {
+	for i := range min(len(match), 64) {
+		if use>>i&1 != 0 && slices.Contains(s.keys, match[i].Key) {
+			have |= 1 << i
+			n++
+		}
+	}
+	return have, n
 }
 
 // of returns the worker's balancer of a subset.
@@ -261,7 +330,8 @@ func (b *balancer) of(v *hosts) *balancer {
 		if b.subsets == nil {
 			b.subsets = map[*hosts]*balancer{}
 		}
-		sub = newBalancer(v, b.seed, nil)
+		b.seed = lb.Next(b.seed)
+		sub = newBalancer(v, b.seed)
 		b.subsets[v] = sub
 	}
 	return sub

@@ -1,12 +1,12 @@
 package cluster
 
 import (
+	"maps"
 	"reflect"
 
 	"github.com/outrigger-proxy/outrigger/cluster/discovery"
 	"github.com/outrigger-proxy/outrigger/cluster/pool"
 	"github.com/outrigger-proxy/outrigger/internal/stats"
-	"github.com/outrigger-proxy/outrigger/lb"
 )
 
 // update takes in what discovery has found; nil: nothing was found, and nobody shall wait for it. Control loop only.
@@ -106,27 +106,40 @@ func (c *Cluster) publish(list []*Host, weights map[place]uint32, a *discovery.A
 
 func (c *Cluster) version(list []*Host, weights map[place]uint32, a *discovery.Assignment) *hosts {
 	rt := c.m.env.Runtime.Load()
+	before := c.hosts.Load()
 	v := &hosts{
 		list: list, priorities: arrange(list, weights, c.m.env.Locality), overprovisioning: a.Overprovisioning, weighted: a.WeightedHealth,
-		threshold: rt.Uint("upstream.healthy_panic_threshold", c.config.lb.panicThreshold),
+		threshold: rt.Uint("upstream.healthy_panic_threshold", c.config.lb.panicThreshold), index: &index{},
 	}
 	if c.config.lb.policy != nil {
 		v.policy = c.config.lb.policy(rt)
-	} else {
-		v.policy = lb.Random{} // never asked: the cluster provides
 	}
-	v.load = distribute(v.priorities, v.overprovisioning, v.weighted, v.threshold, 0)
-	c.routeZones(v)
+	c.finish(v, before, false)
 	if c.config.lb.subset != nil {
-		v.subsets = c.config.lb.subset.build(c, v, weights)
+		v.subsets = c.config.lb.subset.build(c, v, before, weights)
 	}
 	return v
+}
+
+// finish computes what follows from the priorities of a version; before may be nil.
+func (c *Cluster) finish(v, before *hosts, unweighted bool) {
+	v.load = distribute(v.priorities, v.overprovisioning, v.weighted, v.threshold, 0)
+	if c.hashing != nil {
+		c.buildTables(v, before, unweighted)
+		return
+	}
+	var old []priority
+	if before != nil {
+		old = before.priorities
+	}
+	take(v.priorities, old)
+	c.routeZones(v)
 }
 
 // routeZones computes zone-aware routing where the proxy knows the cluster that it is a part of.
 func (c *Cluster) routeZones(v *hosts) {
 	local := c.m.local()
-	if local == nil || local == c || c.config.lb.localityWeighted || c.config.lb.zone.routing == 0 {
+	if local == nil || local == c || c.hashing != nil {
 		return
 	}
 	l := local.hosts.Load()
@@ -136,14 +149,40 @@ func (c *Cluster) routeZones(v *hosts) {
 // rezone recomputes the routing of zones after the local cluster has changed.
 func (c *Cluster) rezone() {
 	next := *c.hosts.Load()
-	next.zone = zoneRouting{}
-	c.routeZones(&next)
+	next.rezone(c)
 	c.hosts.Store(&next)
+}
+
+func (v *hosts) rezone(c *Cluster) {
+	v.zone = zoneRouting{}
+	c.routeZones(v)
+	if v.subsets == nil {
+		return
+	}
+	s := *v.subsets
+	s.byHash = maps.Clone(s.byHash)
+	for id, g := range s.byHash {
+		if g.hosts != nil {
+			g = &group{g.criteria, g.members, g.hosts.rezoned(c), nil}
+			s.byHash[id] = g
+		}
+	}
+	s.anybody, s.standard = s.anybody.rezoned(c), s.standard.rezoned(c)
+	v.subsets = &s
+}
+
+func (v *hosts) rezoned(c *Cluster) *hosts {
+	next := *v
+	next.rezone(c)
+	return &next
 }
 
 // close ends a version of a cluster: connections without a stream close now, the others with their stream.
 func (c *Cluster) close() {
 	c.closed = true
+	if c.stopWeighing != nil {
+		c.stopWeighing()
+	}
 	c.sockets.close()
 	if c.source != nil {
 		c.source.Close()

@@ -23,9 +23,13 @@ type percentage struct{ upstream, local uint64 }
 func routeZones(p, local *priority, own Locality, o *zoneOptions, threshold uint64, rt *runtime.Snapshot, s *Stats) (z zoneRouting) {
 	s.RecalculateZones.Inc()
 	z.enabled = rt.Uint("upstream.zone_routing.enabled", o.routing)
+	force, least := o.forceLocal, uint64(o.forceMin)
+	if n := rt.Uint("upstream.zone_routing.force_local_zone.min_size", 0); n > 0 {
+		force, least = true, n
+	}
 	here := len(p.localities) > 0 && p.localities[0].name == own && len(p.localities[0].sets[healthy]) > 0
 	switch {
-	case len(p.localities) < 2 || !o.forceLocal && len(local.localities) < 2:
+	case len(p.localities) < 2 || !force && len(local.localities) < 2:
 		return z
 	case len(local.localities) == 0 || local.localities[0].name != own:
 		s.LocalClusterNotOK.Inc()
@@ -36,7 +40,7 @@ func routeZones(p, local *priority, own Locality, o *zoneOptions, threshold uint
 	}
 	z.on, z.panic = true, local.inPanic(threshold)
 	share := percentages(p, local, o.byWeight)
-	if here && (o.forceLocal && len(p.localities[0].sets[healthy]) >= int(o.forceMin) || share[0].upstream > 0 && share[0].upstream >= share[0].local) {
+	if here && (force && uint64(len(p.localities[0].sets[healthy])) >= least || share[0].upstream > 0 && share[0].upstream >= share[0].local) {
 		z.direct = true
 		return z
 	}
@@ -81,7 +85,7 @@ func percentages(p, local *priority, byWeight bool) []percentage {
 	return share
 }
 
-// choose draws a locality; ok is false where zones do not matter.
+// choose draws a locality.
 func (z *zoneRouting) choose(r *lb.Request, s *Stats) int {
 	if z.direct {
 		s.ZoneAllDirectly.Inc()

@@ -52,6 +52,8 @@ type Stream struct {
 	Upgrade string
 	// Tunnel is the other side of an upgrade that has come about; the connection manager joins both and the terminal closes it in OnEnd.
 	Tunnel *Tunnel
+	// Override is the host that a filter wants the request to go to.
+	Override Override
 	// Restart is set by a terminal that wants the request, which it has changed, to go through the chain again (an internal
 	// redirect); Redirects counts how often that was.
 	Restart   bool
@@ -75,6 +77,13 @@ type Stream struct {
 	slots      []slot
 	turn       uint64 // counts the streams that this value has been: a slot of an earlier one is reset
 	off        uint64 // bit i: filter i is disabled
+}
+
+// Override is a wish for a host, which goes before what the cluster's policy would choose. Retries do not heed it.
+type Override struct {
+	Address string // as Host.Address prints; empty: no wish
+	Strict  bool   // no other host will do
+	Status  int    // of the response where Strict and no host has the address; 0: 503
 }
 
 // Tunnel is the upstream end of an upgraded stream.
@@ -107,6 +116,7 @@ func (s *Stream) Begin(p *Setup) {
 	s.Visited = s.Visited[:0]
 	s.local, s.finished, s.started, s.badRequest, s.grpcStatus, s.off = false, false, false, false, 0, 0
 	s.Cluster = nil
+	s.Override = Override{}
 	s.limits = [limits]fiber.Time{}
 	s.fiber, s.grpc = p.Conn.Worker.Current(), s.GRPC()
 	s.inlet = inlet{s: s, src: s.Request.Body}
@@ -120,7 +130,7 @@ func (s *Stream) Begin(p *Setup) {
 
 // Again prepares s for another pass through its chain, after Restart; the next pass is a stream of its own for the filters.
 func (s *Stream) Again() {
-	s.Restart, s.Route = false, nil
+	s.Restart, s.Route, s.Override = false, nil, Override{}
 	s.local, s.finished, s.badRequest, s.grpcStatus, s.off = false, false, false, 0, 0
 	s.grpc = s.GRPC()
 	s.Response.Status, s.Response.Body = 0, nil

@@ -16,22 +16,33 @@ type LeastRequest struct {
 
 type leastRequest struct {
 	hosts   []Host
+	n       divisor
 	choices uint32
 }
 
 type fullScan struct{ hosts []Host }
 
 // Build keeps the list.
-func (p LeastRequest) Build(hosts []Host, seed uint64, _ Picker) Picker {
+func (p LeastRequest) Build(hosts []Host, s Start) Picker {
 	switch {
 	case len(hosts) == 0:
 		return none{}
-	case !equal(hosts) || p.SlowStart.Window > 0:
-		return newWeighted(hosts, seed, p.weight)
+	case p.SlowStart.ramping(hosts, s.Now) || !equal(hosts):
+		return newWeighted(hosts, s, p.weight)
 	case p.FullScan:
 		return &fullScan{hosts}
 	}
-	return &leastRequest{hosts, max(p.Choices, 2)}
+	return &leastRequest{hosts, newDivisor(uint64(len(hosts))), max(p.Choices, 2)}
+}
+
+// equal says whether all weights are the same.
+func equal(hosts []Host) bool {
+	for i := range hosts {
+		if hosts[i].Weight != hosts[0].Weight {
+			return false
+		}
+	}
+	return true
 }
 
 func (p LeastRequest) weight(h *Host, now time.Duration) float64 {
@@ -47,12 +58,14 @@ func (p LeastRequest) weight(h *Host, now time.Duration) float64 {
 }
 
 func (p *leastRequest) Pick(r Request) int {
-	n, draw := uint64(len(p.hosts)), r.Random
-	best := int(draw % n)
+	draw := r.Random
+	best := int(p.n.mod(draw))
+	least := p.hosts[best].Active.Load()
 	for range p.choices - 1 {
 		draw = Next(draw)
-		if i := int(draw % n); p.hosts[i].Active.Load() < p.hosts[best].Active.Load() {
-			best = i
+		i := int(p.n.mod(draw))
+		if active := p.hosts[i].Active.Load(); active < least {
+			best, least = i, active
 		}
 	}
 	return best

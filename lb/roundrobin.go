@@ -3,37 +3,49 @@ package lb
 import "time"
 
 // RoundRobin takes hosts in turn, as often as their weights say (envoy.load_balancing_policies.round_robin).
-type RoundRobin struct{ SlowStart SlowStart }
-
-type roundRobin struct {
-	n    uint64
-	next uint64
+type RoundRobin struct {
+	SlowStart SlowStart
+	// Reported: the weights are those of the hosts' own reports (client_side_weighted_round_robin).
+	Reported bool
 }
 
-// Build goes on where the previous picker was.
-func (p RoundRobin) Build(hosts []Host, seed uint64, previous Picker) Picker {
+type roundRobin struct {
+	turn *Turn
+	n    divisor
+}
+
+// Build takes turns with the other workers, or makes a schedule of this worker's own where hosts have different weights.
+func (p RoundRobin) Build(hosts []Host, s Start) Picker {
 	if len(hosts) == 0 {
 		return none{}
 	}
-	if !equal(hosts) || p.SlowStart.Window > 0 {
-		return newWeighted(hosts, seed, p.weight)
+	if p.SlowStart.ramping(hosts, s.Now) || !p.even(hosts) {
+		return newWeighted(hosts, s, p.weight)
 	}
-	next := seed
-	if old, ok := previous.(*roundRobin); ok {
-		next = old.next
+	return roundRobin{s.turn(), newDivisor(uint64(len(hosts)))}
+}
+
+func (p RoundRobin) even(hosts []Host) bool {
+	for i := range hosts {
+		if p.own(&hosts[i]) != p.own(&hosts[0]) {
+			return false
+		}
 	}
-	return &roundRobin{uint64(len(hosts)), next}
+	return true
+}
+
+func (p RoundRobin) own(h *Host) uint32 {
+	if p.Reported {
+		return h.Load.Weight()
+	}
+	return h.Weight
 }
 
 func (p RoundRobin) weight(h *Host, now time.Duration) float64 {
-	return float64(h.Weight) * p.SlowStart.factor(h, now)
+	return float64(p.own(h)) * p.SlowStart.factor(h, now)
 }
 
-func (p *roundRobin) Pick(Request) int {
-	i := p.next % p.n
-	p.next++
-	return int(i)
-}
+func (p roundRobin) Pick(Request) int { return int(p.n.mod(p.turn.n.Add(1) - 1)) }
 
 // weighted picks by a schedule in which each host has the weight of the moment when it was picked last.
 type weighted struct {
@@ -42,16 +54,13 @@ type weighted struct {
 	weight func(h *Host, now time.Duration) float64
 }
 
-func newWeighted(hosts []Host, seed uint64, weight func(h *Host, now time.Duration) float64) *weighted {
+func newWeighted(hosts []Host, s Start, weight func(h *Host, now time.Duration) float64) *weighted {
 	p := &weighted{hosts: hosts, weight: weight}
-	r := Request{}
-	for i := range hosts {
-		r.Now = max(r.Now, hosts[i].Since)
-	}
+	r := Request{Now: s.Now}
 	for i := range hosts {
 		p.edf.Add(i, weight(&hosts[i], r.Now))
 	}
-	for range seed % uint64(len(hosts)) {
+	for range s.Seed % uint64(len(hosts)) {
 		p.Pick(r)
 	}
 	return p

@@ -13,11 +13,27 @@ type SlowStart struct {
 	Least      float64 // min_weight_percent as a fraction
 }
 
+// Never is the Since of a host that has no slow start.
+const Never time.Duration = math.MinInt64 / 2
+
+// ramping says whether a host is within its window.
+func (s *SlowStart) ramping(hosts []Host, now time.Duration) bool {
+	if s.Window <= 0 {
+		return false
+	}
+	for i := range hosts {
+		if now-hosts[i].Since <= s.Window {
+			return true
+		}
+	}
+	return false
+}
+
 func (s *SlowStart) factor(h *Host, now time.Duration) float64 {
 	if s.Window <= 0 {
 		return 1
 	}
-	age := now - h.Since
+	age := (now - h.Since).Truncate(time.Millisecond)
 	if age >= s.Window {
 		return 1
 	}

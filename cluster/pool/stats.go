@@ -92,6 +92,7 @@ type Stats struct {
 	RecalculateZones     stats.Counter `stat:"lb_recalculate_zone_structures"`
 	SubsetsActive        stats.Gauge   `stat:"lb_subsets_active"`
 	SubsetsCreated       stats.Counter `stat:"lb_subsets_created"`
+	SubsetsDuplicate     stats.Gauge   `stat:"lb_subsets_single_host_per_subset_duplicate,lazy"`
 	SubsetsFallback      stats.Counter `stat:"lb_subsets_fallback"`
 	SubsetsFallbackPanic stats.Counter `stat:"lb_subsets_fallback_panic"`
 	SubsetsRemoved       stats.Counter `stat:"lb_subsets_removed"`

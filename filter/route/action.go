@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/outrigger-proxy/outrigger/internal/hashpolicy"
 	"github.com/outrigger-proxy/outrigger/internal/match"
 	"github.com/outrigger-proxy/outrigger/internal/runtime"
 	"github.com/outrigger-proxy/outrigger/internal/stream"
@@ -17,8 +18,10 @@ type Action struct {
 	Cluster, ClusterHeader string
 	// ClusterNotFoundCode is the status when there is no such cluster: 503, 404 or 500.
 	ClusterNotFoundCode int
-	// MetadataMatch is the subset of hosts (filter_metadata "envoy.lb"), sorted by key.
+	// MetadataMatch is the subset of hosts (filter_metadata "envoy.lb"), sorted by key. Fallbacks are what to try instead, one after
+	// the other, in clusters with metadata_fallback_policy FALLBACK_LIST.
 	MetadataMatch []Criterion
+	Fallbacks     [][]Criterion
 
 	Timeout     time.Duration // of the whole exchange; default 15 s
 	IdleTimeout time.Duration // of the stream; Unset: that of the connection manager
@@ -47,13 +50,12 @@ type Action struct {
 
 	RateLimits           any // what Env.RateLimits built
 	IncludeVhRateLimits  bool
-	HasHashPolicy        bool // Hash has something to say
-	AutoHostRewrite      bool // the router calls SetHost with the name of the chosen host
+	HashPolicy           hashpolicy.List // for clusters that balance by hash
+	AutoHostRewrite      bool            // the router calls SetHost with the name of the chosen host
 	AppendXForwardedHost bool
 	// EarlyDataNever: no request may go in TLS early data; default: those with safe methods may.
 	EarlyDataNever bool
 
-	hash []hashPolicy
 	host hostRewrite
 	path pathRewrite
 }

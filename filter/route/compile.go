@@ -388,14 +388,7 @@ func mergeCriteria(inherited []Criterion, p *corev3.Metadata) ([]Criterion, erro
 	if own == nil {
 		return inherited, nil
 	}
-	all := lb.Criteria(own.AsMap())
-	for _, c := range inherited {
-		if _, replaced := own.GetFields()[c.Key]; !replaced {
-			all = append(all, c)
-		}
-	}
-	slices.SortFunc(all, func(a, b Criterion) int { return strings.Compare(a.Key, b.Key) })
-	return all, nil
+	return lb.Merge(inherited, lb.Criteria(own.AsMap())), nil
 }
 
 type extensionConfig = *corev3.TypedExtensionConfig

@@ -15,10 +15,12 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/outrigger-proxy/outrigger/internal/format"
+	"github.com/outrigger-proxy/outrigger/internal/hashpolicy"
 	"github.com/outrigger-proxy/outrigger/internal/match"
 	"github.com/outrigger-proxy/outrigger/internal/mutation"
 	"github.com/outrigger-proxy/outrigger/internal/protofile"
 	"github.com/outrigger-proxy/outrigger/internal/runtime"
+	"github.com/outrigger-proxy/outrigger/lb"
 )
 
 const defaultTimeout = 15 * time.Second
@@ -46,6 +48,7 @@ func (h *host) action(p *routev3.RouteAction, r *Route) (err error) {
 	if a.MetadataMatch, err = mergeCriteria(nil, p.GetMetadataMatch()); err != nil {
 		return fmt.Errorf("metadata_match: %w", err)
 	}
+	a.Fallbacks = lb.Fallbacks(a.MetadataMatch)
 	w := ways{prefix: p.GetPrefixRewrite(), regex: p.GetRegexRewrite(), policy: p.GetPathRewritePolicy(), template: p.GetPathRewrite()}
 	if a.path, err = w.compile(&r.matcher); err != nil {
 		return err
@@ -53,10 +56,9 @@ func (h *host) action(p *routev3.RouteAction, r *Route) (err error) {
 	if err := a.compileHost(p); err != nil {
 		return err
 	}
-	if a.hash, err = compileHash(p.GetHashPolicy()); err != nil {
-		return err
+	if a.HashPolicy, err = hashpolicy.Compile(p.GetHashPolicy()); err != nil {
+		return fmt.Errorf("hash_policy%w", err)
 	}
-	a.HasHashPolicy = len(a.hash) > 0
 	if a.Cors, err = compileCors(p.GetCors()); err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/outrigger-proxy/outrigger/internal/extension"
 	"github.com/outrigger-proxy/outrigger/internal/stream"
+	"github.com/outrigger-proxy/outrigger/lb"
 )
 
 // config reads a route configuration from JSON in which single quotes stand for double ones.
@@ -324,7 +325,7 @@ func TestAction(t *testing.T) {
 	if a.Retry.On != OnGatewayError|OnRetriableHeaders|OnGrpcCancelled || a.Retry.NumRetries != 0 || !a.Retry.PreviousHosts || a.Retry.Max != 100*time.Millisecond || len(a.Retry.Headers) != 1 {
 		t.Errorf("%+v", a.Retry)
 	}
-	if len(a.MetadataMatch) != 2 || a.MetadataMatch[0] != (Criterion{Key: "a", Value: `"x"`}) {
+	if len(a.MetadataMatch) != 2 || a.MetadataMatch[0] != lb.NewCriterion("a", `"x"`) {
 		t.Errorf("%+v", a.MetadataMatch)
 	}
 	if len(a.Upgrades) != 2 || a.Upgrades[0].Type != "websocket" || !a.Upgrades[0].Enabled || a.Upgrades[1].Connect == nil || !a.InternalRedirect.Follows(303) || a.InternalRedirect.Follows(302) {
@@ -346,7 +347,7 @@ func TestHash(t *testing.T) {
 	hash := func(headers ...string) (uint64, bool, []string) {
 		s := ask("/", headers...)
 		_, r := tb.Match(s, 0)
-		return r.Action.Hash(s, nil)
+		return r.Action.HashPolicy.Hash(s, nil)
 	}
 	a, ok, set := hash("x-r", "a", "x-r", "b")
 	b, _, _ := hash("x-r", "b", "x-r", "a")

@@ -9,9 +9,11 @@ import (
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 
+	"github.com/outrigger-proxy/outrigger/internal/hashpolicy"
 	"github.com/outrigger-proxy/outrigger/internal/match"
 	"github.com/outrigger-proxy/outrigger/internal/runtime"
 	"github.com/outrigger-proxy/outrigger/internal/stream"
+	"github.com/outrigger-proxy/outrigger/lb"
 )
 
 // weighted draws one of several routes that differ in their cluster (envoy.config.route.v3.WeightedCluster).
@@ -22,7 +24,7 @@ type weighted struct {
 	keys    []string // of the runtime; nil: weights are fixed
 	runtime *runtime.Loader
 	header  string // holds the draw; empty: none
-	hash    *Action
+	hash    hashpolicy.List
 }
 
 // pick returns the route that the draw falls on; nil if the runtime has set all weights to 0.
@@ -50,7 +52,7 @@ func (w *weighted) draw(s *stream.Stream, draw uint64) uint64 {
 			}
 		}
 	}
-	if w.hash != nil {
+	if len(w.hash) > 0 {
 		if h, ok, _ := w.hash.Hash(s, nil); ok {
 			return h
 		}
@@ -92,7 +94,7 @@ func (w *weighted) pickRuntime(draw uint64) *Route {
 func (t *compiler) compileWeighted(p *routev3.WeightedCluster, r *Route) error {
 	w := &weighted{runtime: t.env.Runtime, header: strings.ToLower(p.GetHeaderName())}
 	if p.GetUseHashPolicy().GetValue() {
-		w.hash = r.Action
+		w.hash = r.Action.HashPolicy
 	}
 	for i, c := range p.GetClusters() {
 		e, err := t.entry(c, r)
@@ -129,6 +131,7 @@ func (t *compiler) entry(c *routev3.WeightedCluster_ClusterWeight, r *Route) (*R
 	if a.MetadataMatch, err = mergeCriteria(r.Action.MetadataMatch, c.GetMetadataMatch()); err != nil {
 		return nil, fmt.Errorf(".metadata_match: %w", err)
 	}
+	a.Fallbacks = lb.Fallbacks(a.MetadataMatch)
 	l, err := compileLevel(c)
 	if err != nil {
 		return nil, fmt.Errorf(".%w", err)

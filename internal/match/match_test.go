@@ -273,6 +273,7 @@ func TestSubstitution(t *testing.T) {
 		{"(?i)/xxx/", "/yyy/", "/aaa/XxX/bbb", "/aaa/yyy/bbb"},
 		{"b", `\\\0`, "abc", `a\bc`},
 		{"(a)|(b)", `[\1\2]`, "ab", "[a][b]"},
+		{"(a)", `\2`, "bab", "bab"}, // there is no such group
 	} {
 		s, err := CompileSubstitution(&matcherv3.RegexMatchAndSubstitute{Pattern: &matcherv3.RegexMatcher{Regex: c.pattern}, Substitution: c.substitution})
 		if err != nil {
@@ -282,7 +283,7 @@ func TestSubstitution(t *testing.T) {
 			t.Errorf("%s -> %s of %q: %q, want %q", c.pattern, c.substitution, c.in, got, c.want)
 		}
 	}
-	for _, bad := range []string{`\1`, `\`, `\x`} {
+	for _, bad := range []string{`\`, `\x`} {
 		if _, err := CompileSubstitution(&matcherv3.RegexMatchAndSubstitute{Pattern: &matcherv3.RegexMatcher{Regex: "a"}, Substitution: bad}); err == nil {
 			t.Errorf("substitution %q is taken", bad)
 		}

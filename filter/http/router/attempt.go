@@ -205,6 +205,10 @@ func (a *attempt) receive() error {
 	}
 	a.praise()
 	a.granted()
+	if a.e.cluster.Learns() {
+		u := &s.Info.Upstream
+		a.e.cluster.Learn(s.Worker, a.host, &a.response.Header, timeSince(u.FirstTx, u.FirstRx))
+	}
 	if a.body = a.response.Body; a.body != nil {
 		a.response.Body = a
 	} else {
@@ -215,6 +219,9 @@ func (a *attempt) receive() error {
 
 // receiveFailed prefers the reason for which an upload has failed.
 func (a *attempt) receiveFailed(err error) error {
+	if a.e.cluster.Learns() {
+		a.e.cluster.LearnFailure(a.e.s.Worker, a.host)
+	}
 	if a.e.bodyErr != nil {
 		return a.e.bodyErr
 	}
@@ -251,6 +258,9 @@ func (a *attempt) Next(wait bool) ([]byte, error) {
 	if err == io.EOF {
 		s.Response.Trailer, a.response.Trailer = a.response.Trailer, s.Response.Trailer
 		a.settle()
+		if a.e.cluster.Learns() {
+			a.e.cluster.LearnTrailer(s.Worker, a.host, &s.Response.Trailer)
+		}
 		a.finish()
 	} else if err != nil {
 		a.failed = true

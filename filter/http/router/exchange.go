@@ -10,6 +10,7 @@ import (
 	"github.com/outrigger-proxy/outrigger/filter/route"
 	"github.com/outrigger-proxy/outrigger/internal/fiber"
 	"github.com/outrigger-proxy/outrigger/internal/stream"
+	"github.com/outrigger-proxy/outrigger/lb"
 )
 
 // exchange is the state of one stream in the router. It is pooled with the stream.
@@ -41,8 +42,12 @@ type state struct {
 	settled        fiber.Cond
 	used           int // tries[:used] may hold a connection
 	hash           uint64
+	match          []lb.Criterion // of the subset, once matched is set
+	overrides      int            // how much of the list of hosts that the request names was used
+	missing        int            // the status where the host that a filter insists on is not there; 0: as usual
 	hasHash        bool
 	hashed         bool
+	matched        bool
 	taped          bool
 	hedging        bool
 	completed      bool
@@ -190,17 +195,6 @@ func (e *exchange) closeTunnel() {
 	}
 	if e.tcp != nil {
 		e.tcp.Release(t.Broken)
-	}
-}
-
-// pick chooses a host, again and again where the retry policy rejects hosts.
-func (e *exchange) pick() *cluster.Host {
-	retrying := e.s.Info.Upstream.Attempts > 1
-	for n := 0; ; n++ {
-		h := e.cluster.Pick(e.s.Worker, e.balance(retrying))
-		if h == nil || !retrying || n >= e.retry.hostAttempts() || !e.retry.rejects(h) {
-			return h
-		}
 	}
 }
 

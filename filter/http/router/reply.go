@@ -33,9 +33,13 @@ func (e *exchange) answer(err error) {
 	case errors.Is(err, errNoHosts):
 		e.cluster.Stats.CxNoneHealthy.Inc()
 		s.Info.Flags |= stream.NoHealthyUpstream
-		s.LocalReply(503, "no_healthy_upstream", "no healthy upstream")
+		status := 503
+		if e.missing != 0 {
+			status = e.missing
+		}
+		s.LocalReply(status, "no_healthy_upstream", "no healthy upstream")
 		e.attemptCount()
-		e.charge(503, nil)
+		e.charge(status, nil)
 	case errors.As(err, &t):
 		e.timedOut(t)
 	case errors.As(err, &bad):

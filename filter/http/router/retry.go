@@ -15,7 +15,6 @@ import (
 	"github.com/outrigger-proxy/outrigger/internal/grpc"
 	"github.com/outrigger-proxy/outrigger/internal/http2"
 	"github.com/outrigger-proxy/outrigger/internal/stream"
-	"github.com/outrigger-proxy/outrigger/lb"
 )
 
 // retries is what the route and the request say of retries, and what has been done.
@@ -330,25 +329,6 @@ func holds(have, want stream.Metadata) bool {
 		}
 	}
 	return true
-}
-
-// balance is the question to the balancer.
-func (e *exchange) balance(retrying bool) lb.Request {
-	if e.action.HasHashPolicy && !e.hashed {
-		e.hashed = true
-		e.hash, e.hasHash, e.cookies = e.action.Hash(&e.s.Stream, e.cookies)
-	}
-	q := lb.Request{
-		Random: draw(), Hash: e.hash, HasHash: e.hasHash, Match: e.action.MetadataMatch,
-		Destination: e.cluster.Destination(&e.s.Info, &e.s.Request.Header),
-	}
-	if n := e.retry.policy.PreviousPriors; retrying && n > 0 {
-		tried := e.retry.tried
-		for _, h := range tried[:len(tried)/n*n] {
-			q.Avoid |= 1 << (h.Priority & 31)
-		}
-	}
-	return q
 }
 
 // wouldTimeout says whether the policy wants another attempt after a gateway timeout.

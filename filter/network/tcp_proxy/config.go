@@ -3,8 +3,6 @@ package tcpproxy
 import (
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -42,9 +40,10 @@ type config struct {
 
 // target is a cluster with its share of connections.
 type target struct {
-	cluster string
-	weight  uint64
-	match   []lb.Criterion
+	cluster   string
+	weight    uint64
+	match     []lb.Criterion
+	fallbacks [][]lb.Criterion
 }
 
 // tlv goes into the upstream PROXY protocol header.
@@ -115,7 +114,7 @@ func (c *config) parseTargets(p *tcpv3.TcpProxy) error {
 	common := criteria(p.GetMetadataMatch())
 	if w := p.GetWeightedClusters(); w != nil {
 		for _, t := range w.GetClusters() {
-			c.targets = append(c.targets, target{t.GetName(), uint64(t.GetWeight()), merge(common, criteria(t.GetMetadataMatch()))})
+			c.targets = append(c.targets, newTarget(t.GetName(), t.GetWeight(), lb.Merge(common, criteria(t.GetMetadataMatch()))))
 			c.weights += uint64(t.GetWeight())
 		}
 		return nil
@@ -123,8 +122,12 @@ func (c *config) parseTargets(p *tcpv3.TcpProxy) error {
 	if p.GetCluster() == "" {
 		return errors.New("cluster_specifier: cluster or weighted_clusters is required")
 	}
-	c.targets, c.weights = []target{{p.GetCluster(), 1, common}}, 1
+	c.targets, c.weights = []target{newTarget(p.GetCluster(), 1, common)}, 1
 	return nil
+}
+
+func newTarget(cluster string, weight uint32, match []lb.Criterion) target {
+	return target{cluster, uint64(weight), match, lb.Fallbacks(match)}
 }
 
 // criteria are the keys of namespace envoy.lb.
@@ -133,18 +136,6 @@ func criteria(m *corev3.Metadata) []lb.Criterion {
 		return lb.Criteria(f.AsMap())
 	}
 	return nil
-}
-
-// merge adds own to common; own wins.
-func merge(common, own []lb.Criterion) []lb.Criterion {
-	out := slices.Clone(own)
-	for _, c := range common {
-		if !slices.ContainsFunc(own, func(o lb.Criterion) bool { return o.Key == c.Key }) {
-			out = append(out, c)
-		}
-	}
-	slices.SortFunc(out, func(a, b lb.Criterion) int { return strings.Compare(a.Key, b.Key) })
-	return out
 }
 
 // pick chooses a target by weight; draw is random.

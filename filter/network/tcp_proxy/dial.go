@@ -73,7 +73,7 @@ func (s *session) attempts() (*pool.TCP, outcome) {
 
 // attempt connects to one host; again says that another attempt may do better.
 func (s *session) attempt(cl *cluster.Cluster) (t *pool.TCP, why outcome, again bool) {
-	h := cl.Pick(s.c.Worker, s.request(cl))
+	h := s.host(cl)
 	if h == nil {
 		cl.Stats.CxNoneHealthy.Inc()
 		s.flag(stream.NoHealthyUpstream)
@@ -135,9 +135,25 @@ func (c *config) backoff(n uint32) time.Duration {
 	return time.Duration(rand.Int64N(int64(max(min(d, c.ceiling), 1))))
 }
 
-func (s *session) request(cl *cluster.Cluster) lb.Request {
-	r := lb.Request{Random: rand.Uint64(), Match: s.target.match}
-	r.Destination = cl.Destination(&stream.Info{Conn: s.c.Info}, nil)
+// host chooses one: that which metadata names, where the cluster allows it, or the balancer's.
+func (s *session) host(cl *cluster.Cluster) *cluster.Host {
+	i := &stream.Info{Conn: s.c.Info, Metadata: s.c.Info.Metadata}
+	h, used := cl.Override(i, nil, s.overrides)
+	if s.overrides = used; h == nil {
+		h = cl.Pick(s.c.Worker, s.request(cl, i))
+	}
+	if h != nil {
+		cl.Selected(i, h)
+	}
+	return h
+}
+
+func (s *session) request(cl *cluster.Cluster, i *stream.Info) lb.Request {
+	r := lb.Request{Random: rand.Uint64(), Match: s.target.match, Fallbacks: s.target.fallbacks}
+	if own := i.Metadata["envoy.lb"]; len(own) > 0 && cl.Subsets() {
+		r.Match = lb.Merge(r.Match, lb.Criteria(own))
+	}
+	r.Destination = cl.Destination(i, nil)
 	switch p := s.p; {
 	case p.sourceIP && s.c.Info.Remote.IsValid():
 		r.Hash, r.HasHash = xxhash.Sum64String(s.c.Info.Remote.Addr().String()), true

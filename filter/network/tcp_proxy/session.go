@@ -16,15 +16,16 @@ import (
 
 // session is a downstream connection with the upstream connection that belongs to it. All of it is owned by the worker.
 type session struct {
-	p       *proxy
-	c       *filter.Conn
-	target  *target
-	up      *pool.TCP // nil until it is connected
-	pair    tunnel.Pair
-	idle    time.Duration
-	timers  *timers // nil: none is configured
-	connect fiber.Task
-	closed  bool
+	p         *proxy
+	c         *filter.Conn
+	target    *target
+	up        *pool.TCP // nil until it is connected
+	pair      tunnel.Pair
+	idle      time.Duration
+	timers    *timers // nil: none is configured
+	connect   fiber.Task
+	overrides int // how much of the list of hosts that metadata names was used
+	closed    bool
 	// a side has ended, and the other one was told
 	upEnded, downEnded bool // from the client; from the host
 	byHost             bool // the host has ended its connection, rather than we

@@ -1,4 +1,5 @@
-package route
+// Package hashpolicy gets a number from a request, by which consistent hashing finds a host (envoy.config.route.v3.RouteAction.HashPolicy).
+package hashpolicy
 
 import (
 	"errors"
@@ -15,19 +16,22 @@ import (
 	"github.com/outrigger-proxy/outrigger/internal/stream"
 )
 
-type hashKind uint8
+type kind uint8
 
 const (
-	hashHeader hashKind = iota
-	hashCookie
-	hashSourceIP
-	hashQuery
-	hashState
+	header kind = iota
+	cookie
+	sourceIP
+	query
+	state
 )
 
-// hashPolicy is one way to get a number from a request (envoy.config.route.v3.RouteAction.HashPolicy).
-type hashPolicy struct {
-	kind     hashKind
+// List are policies, in their order.
+type List []policy
+
+// policy is one way to get a number from a request.
+type policy struct {
+	kind     kind
 	name     string
 	terminal bool
 	rewrite  *match.Substitution // of the header's value
@@ -37,12 +41,12 @@ type hashPolicy struct {
 
 // Hash returns the hash of a request by hash_policy; ok is false if no policy has anything to say. A cookie that is to be set on the
 // client is appended to cookies as the value of set-cookie.
-func (a *Action) Hash(s *stream.Stream, cookies []string) (hash uint64, ok bool, set []string) {
-	for i := range a.hash {
-		p := &a.hash[i]
-		h, has, cookie := p.hash(s)
-		if cookie != "" {
-			cookies = append(cookies, cookie)
+func (l List) Hash(s *stream.Stream, cookies []string) (hash uint64, ok bool, set []string) {
+	for i := range l {
+		p := &l[i]
+		h, has, set := p.hash(s)
+		if set != "" {
+			cookies = append(cookies, set)
 		}
 		if has {
 			if ok {
@@ -57,11 +61,11 @@ func (a *Action) Hash(s *stream.Stream, cookies []string) (hash uint64, ok bool,
 	return hash, ok, cookies
 }
 
-func (p *hashPolicy) hash(s *stream.Stream) (h uint64, ok bool, cookie string) {
+func (p *policy) hash(s *stream.Stream) (h uint64, ok bool, setCookie string) {
 	switch p.kind {
-	case hashHeader:
-		h, ok = p.header(s)
-	case hashCookie:
+	case header:
+		h, ok = p.headerHash(s)
+	case cookie:
 		if v, there := match.CookieValue(&s.Request.Header, p.name); there && v != "" {
 			return xxhash.Sum64String(v), true, ""
 		}
@@ -70,16 +74,16 @@ func (p *hashPolicy) hash(s *stream.Stream) (h uint64, ok bool, cookie string) {
 		}
 		v := clientCookie(s)
 		return xxhash.Sum64String(v), true, s.Text(p.name, "=\"", v, "\"", p.tail)
-	case hashSourceIP:
+	case sourceIP:
 		if c := s.Info.Conn; c != nil && c.Remote.IsValid() {
 			var b [64]byte
 			return xxhash.Sum64(c.Remote.Addr().AppendTo(b[:0])), true, ""
 		}
-	case hashQuery:
+	case query:
 		if v, there := match.QueryParameter(s.Request.Path, p.name); there {
 			return xxhash.Sum64String(v), true, ""
 		}
-	case hashState:
+	case state:
 		if o, there := s.Info.State[p.name].(interface{ Hash() uint64 }); there {
 			return o.Hash(), true, ""
 		}
@@ -87,8 +91,8 @@ func (p *hashPolicy) hash(s *stream.Stream) (h uint64, ok bool, cookie string) {
 	return h, ok, ""
 }
 
-// header hashes all values of a header, in the order of their text, so that the order of the lines does not matter.
-func (p *hashPolicy) header(s *stream.Stream) (uint64, bool) {
+// headerHash hashes all values of a header, in the order of their text, so that the order of the lines does not matter.
+func (p *policy) headerHash(s *stream.Stream) (uint64, bool) {
 	var few [8]string
 	values := few[:0]
 	if p.name[0] == ':' || p.name == "host" {
@@ -147,12 +151,13 @@ func clientCookie(s *stream.Stream) string {
 	})
 }
 
-func compileHash(list []*routev3.RouteAction_HashPolicy) ([]hashPolicy, error) {
-	var all []hashPolicy
+// Compile reads a list. Its errors begin with the index: "[0].header ...".
+func Compile(list []*routev3.RouteAction_HashPolicy) (List, error) {
+	var all List
 	for i, p := range list {
-		h, err := compileHashPolicy(p)
+		h, err := compile(p)
 		if err != nil {
-			return nil, fmt.Errorf("hash_policy[%d].%w", i, err)
+			return nil, fmt.Errorf("[%d].%w", i, err)
 		}
 		h.terminal = p.GetTerminal()
 		all = append(all, h)
@@ -160,10 +165,10 @@ func compileHash(list []*routev3.RouteAction_HashPolicy) ([]hashPolicy, error) {
 	return all, nil
 }
 
-func compileHashPolicy(p *routev3.RouteAction_HashPolicy) (h hashPolicy, err error) {
+func compile(p *routev3.RouteAction_HashPolicy) (h policy, err error) {
 	switch s := p.GetPolicySpecifier().(type) {
 	case *routev3.RouteAction_HashPolicy_Header_:
-		h = hashPolicy{kind: hashHeader, name: strings.ToLower(s.Header.GetHeaderName())}
+		h = policy{kind: header, name: strings.ToLower(s.Header.GetHeaderName())}
 		if w := s.Header.GetRegexRewrite(); w != nil {
 			if h.rewrite, err = match.CompileSubstitution(w); err != nil {
 				return h, fmt.Errorf("header.regex_rewrite.%w", err)
@@ -174,19 +179,19 @@ func compileHashPolicy(p *routev3.RouteAction_HashPolicy) (h hashPolicy, err err
 		return cookiePolicy(s.Cookie), nil
 	case *routev3.RouteAction_HashPolicy_ConnectionProperties_:
 		if s.ConnectionProperties.GetSourceIp() {
-			return hashPolicy{kind: hashSourceIP}, nil
+			return policy{kind: sourceIP}, nil
 		}
-		return hashPolicy{kind: hashQuery, name: "\x00"}, nil // says nothing, ever
+		return policy{kind: query, name: "\x00"}, nil // says nothing, ever
 	case *routev3.RouteAction_HashPolicy_QueryParameter_:
-		return hashPolicy{kind: hashQuery, name: s.QueryParameter.GetName()}, nil
+		return policy{kind: query, name: s.QueryParameter.GetName()}, nil
 	case *routev3.RouteAction_HashPolicy_FilterState_:
-		return hashPolicy{kind: hashState, name: s.FilterState.GetKey()}, nil
+		return policy{kind: state, name: s.FilterState.GetKey()}, nil
 	}
 	return h, errors.New("policy_specifier: is required")
 }
 
-func cookiePolicy(p *routev3.RouteAction_HashPolicy_Cookie) hashPolicy {
-	h := hashPolicy{kind: hashCookie, name: p.GetName(), set: p.GetTtl() != nil}
+func cookiePolicy(p *routev3.RouteAction_HashPolicy_Cookie) policy {
+	h := policy{kind: cookie, name: p.GetName(), set: p.GetTtl() != nil}
 	if ttl := p.GetTtl().AsDuration() / time.Second; ttl > 0 {
 		h.tail = "; Max-Age=" + strconv.FormatInt(int64(ttl), 10)
 	}
