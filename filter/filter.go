@@ -98,6 +98,8 @@ type Extensions struct {
 	// EarlyMutation and IPDetection are the extension points of the connection manager before a route is chosen.
 	EarlyMutation extension.Registry[EarlyMutation, Env]
 	IPDetection   extension.Registry[IPDetection, Env]
+	// SessionState is the extension point of stateful_session.
+	SessionState extension.Registry[SessionState, Env]
 }
 
 // EarlyMutation changes the head of a request before anything else looks at it; false: the mutations after it are left out.
@@ -114,6 +116,14 @@ type Detected struct {
 	Trusted       bool       // the address may make the request an internal one
 	SkipXFFAppend bool       // the address of the peer is not appended to x-forwarded-for
 	Reject        int        // status of the local reply that refuses the request; 0: go on
+}
+
+// SessionState ties the requests of a client to a host by what it tells the client (envoy.http.stateful_session).
+type SessionState interface {
+	// Read returns the address that the request carries, empty if it carries none; ok is false for requests that have no session.
+	Read(s *Stream) (address string, ok bool)
+	// Write tells the client in the response which host has served it. asked is what Read has returned.
+	Write(s *Stream, asked, host string)
 }
 
 // AccessLog is told of a stream or of a connection when it has ended. It runs on the worker and must not wait.

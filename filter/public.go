@@ -146,6 +146,11 @@ func AddIPDetection[M proto.Message](e *Extensions, build func(M, Env) (IPDetect
 	extension.Add(&e.IPDetection, build)
 }
 
+// AddSessionState registers a way to tie clients to hosts (envoy.http.stateful_session).
+func AddSessionState[M proto.Message](e *Extensions, build func(M, Env) (SessionState, error)) {
+	extension.Add(&e.SessionState, build)
+}
+
 // AddTransport registers a downstream transport socket by its message type.
 func AddTransport[M proto.Message](e *Extensions, build func(M, Env) (DownstreamTransport, error)) {
 	extension.Add(&e.Transport, build)

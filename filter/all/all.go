@@ -17,6 +17,10 @@ import (
 	"github.com/outrigger-proxy/outrigger/filter/http/original_ip_detection/xff"
 	"github.com/outrigger-proxy/outrigger/filter/http/router"
 	setmetadata "github.com/outrigger-proxy/outrigger/filter/http/set_metadata"
+	statefulsession "github.com/outrigger-proxy/outrigger/filter/http/stateful_session"
+	sessioncookie "github.com/outrigger-proxy/outrigger/filter/http/stateful_session/cookie"
+	sessionenvelope "github.com/outrigger-proxy/outrigger/filter/http/stateful_session/envelope"
+	sessionheader "github.com/outrigger-proxy/outrigger/filter/http/stateful_session/header"
 	httpinspector "github.com/outrigger-proxy/outrigger/filter/listener/http_inspector"
 	originaldst "github.com/outrigger-proxy/outrigger/filter/listener/original_dst"
 	proxyprotocol "github.com/outrigger-proxy/outrigger/filter/listener/proxy_protocol"
@@ -47,6 +51,11 @@ func Extensions() *filter.Extensions {
 	filter.AddHTTP(e, healthcheck.New)
 	filter.AddHTTP(e, router.New)
 	filter.AddHTTP(e, setmetadata.New)
+	filter.AddHTTP(e, statefulsession.New)
+	filter.AddPerRoute(e, statefulsession.NewPerRoute)
+	filter.AddSessionState(e, sessioncookie.New)
+	filter.AddSessionState(e, sessionenvelope.New)
+	filter.AddSessionState(e, sessionheader.New)
 	filter.AddEarlyMutation(e, headermutation.New)
 	filter.AddIPDetection(e, customheader.New)
 	filter.AddIPDetection(e, xff.New)
