@@ -9,6 +9,7 @@ import (
 
 	"github.com/outrigger-proxy/outrigger/cluster/health"
 	"github.com/outrigger-proxy/outrigger/cluster/outlier"
+	"github.com/outrigger-proxy/outrigger/cluster/pool"
 	"github.com/outrigger-proxy/outrigger/internal/stats"
 )
 
@@ -65,7 +66,7 @@ func (c *Cluster) buildHealth() error {
 	for i, check := range o.checks {
 		k, err := c.checker(check)
 		if err != nil {
-			return fmt.Errorf("health_checks[%d]: %w", i, err)
+			return fmt.Errorf("health_checks[%d].%w", i, err)
 		}
 		c.checkers = append(c.checkers, k)
 	}
@@ -80,14 +81,20 @@ type checkStats struct {
 
 func (c *Cluster) checker(check *health.Config) (*health.Checker, error) {
 	m := c.m
+	switch {
+	case check.Multiplexed() && c.config.http.protocol == pool.HTTP1:
+		return nil, refused("grpc_health_check", c.Name+" cluster must support HTTP/2 for gRPC healthchecking")
+	case check.Negotiates() && !c.sockets.negotiates():
+		return nil, refused("http_health_check.use_alpn_protocol", "needs transport sockets that agree on a protocol")
+	}
 	env := health.Env{
-		Cluster: c.Name, Stats: c.Codes, Runtime: m.env.Runtime, Workers: m.env.Workers, HTTP1: &c.config.http.http1,
+		Cluster: c.Name, Stats: c.Codes, Runtime: m.env.Runtime, Workers: m.env.Workers, HTTP1: &c.config.http.http1, HTTP2: &c.config.http.http2,
 		Draw: rand.Uint64, Post: m.post, After: m.after, Dial: c.dial, Traffic: c.traffic,
 	}
 	for _, path := range check.LogPaths {
 		f, err := m.env.Files.Open(path)
 		if err != nil {
-			return nil, fmt.Errorf("the event log: %w", err)
+			return nil, fmt.Errorf("event_log_path: %w", err)
 		}
 		env.Logs = append(env.Logs, health.NewLog(f))
 	}

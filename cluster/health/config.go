@@ -31,6 +31,7 @@ type Config struct {
 	LogPaths []string
 	kind     datacorev3.HealthCheckerType
 	http     *httpConfig
+	grpc     *grpcConfig
 	tcp      *tcpConfig
 }
 
@@ -75,7 +76,8 @@ func (c *Config) parseChecker(p *corev3.HealthCheck) (err error) {
 		path, c.kind = "tcp_health_check", datacorev3.HealthCheckerType_TCP
 		c.tcp, err = parseTCP(k.TcpHealthCheck)
 	case *corev3.HealthCheck_GrpcHealthCheck_:
-		return errors.New("grpc_health_check: is not supported yet: it needs HTTP/2")
+		path, c.kind = "grpc_health_check", datacorev3.HealthCheckerType_GRPC
+		c.grpc, err = parseGRPC(k.GrpcHealthCheck, c.timeout)
 	case *corev3.HealthCheck_CustomHealthCheck_:
 		path = "custom_health_check"
 		err = fmt.Errorf("typed_config: Didn't find a registered implementation for '%s' with type URL: '%s'", k.CustomHealthCheck.GetName(), k.CustomHealthCheck.GetTypedConfig().GetTypeUrl())
@@ -88,11 +90,19 @@ func (c *Config) parseChecker(p *corev3.HealthCheck) (err error) {
 	return nil
 }
 
+// Multiplexed says whether the check needs a cluster that speaks HTTP/2.
+func (c *Config) Multiplexed() bool { return c.grpc != nil }
+
+// Negotiates says whether the check needs transport sockets that agree on a protocol (ALPN).
+func (c *Config) Negotiates() bool { return c.http != nil && c.http.version.alpn }
+
 // probe makes what asks a host.
 func (c *Config) probe() probe {
 	switch {
 	case c.http != nil:
-		return &httpProbe{httpConfig: c.http, reuse: c.reuse}
+		return &httpProbe{httpConfig: c.http, client: client{version: c.http.version, reuse: c.reuse}}
+	case c.grpc != nil:
+		return &grpcProbe{grpcConfig: c.grpc, client: client{version: version{two: true}, reuse: c.reuse}}
 	default:
 		return &tcpProbe{tcpConfig: c.tcp, reuse: c.reuse}
 	}

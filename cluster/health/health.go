@@ -11,6 +11,7 @@ import (
 	"github.com/outrigger-proxy/outrigger/cluster/pool"
 	"github.com/outrigger-proxy/outrigger/internal/fiber"
 	"github.com/outrigger-proxy/outrigger/internal/http1"
+	"github.com/outrigger-proxy/outrigger/internal/http2"
 	"github.com/outrigger-proxy/outrigger/internal/runtime"
 	"github.com/outrigger-proxy/outrigger/internal/stats"
 	"github.com/outrigger-proxy/outrigger/internal/stream"
@@ -23,6 +24,7 @@ type Env struct {
 	Runtime *runtime.Loader
 	Workers []*fiber.Worker
 	HTTP1   *http1.Options
+	HTTP2   *http2.Options
 	// Draw is a random number.
 	Draw func() uint64
 	// Post runs f on the control loop; any goroutine may call it.

@@ -21,6 +21,7 @@ import (
 	"github.com/outrigger-proxy/outrigger/internal/fiber"
 	"github.com/outrigger-proxy/outrigger/internal/fiber/fibertest"
 	"github.com/outrigger-proxy/outrigger/internal/http1"
+	"github.com/outrigger-proxy/outrigger/internal/http2"
 	"github.com/outrigger-proxy/outrigger/internal/logfile"
 	"github.com/outrigger-proxy/outrigger/internal/protofile"
 	"github.com/outrigger-proxy/outrigger/internal/stats"
@@ -60,9 +61,9 @@ func newRig(t *testing.T, text string, w *fiber.Worker) *rig {
 		t.Fatal(err)
 	}
 	r := &rig{T: t, traffic: true, flags: FailedActive, results: make(chan Result, 100)}
-	o := http1.UpstreamDefaults()
+	o, two := http1.UpstreamDefaults(), http2.UpstreamDefaults()
 	r.c = New(c, Env{
-		Cluster: "c", Stats: (&stats.Store{}).Root().Sub("cluster").Sub("c"), Workers: []*fiber.Worker{w}, HTTP1: &o, Draw: func() uint64 { return 7 },
+		Cluster: "c", Stats: (&stats.Store{}).Root().Sub("cluster").Sub("c"), Workers: []*fiber.Worker{w}, HTTP1: &o, HTTP2: &two, Draw: func() uint64 { return 7 },
 		Post:    func(f func()) { r.mu.Lock(); defer r.mu.Unlock(); r.posted = append(r.posted, f) },
 		After:   func(d time.Duration, _ func()) func() { r.waits = append(r.waits, d); return func() {} },
 		Traffic: func() bool { return r.traffic },
@@ -251,8 +252,8 @@ func TestFlags(t *testing.T) {
 
 func TestRefused(t *testing.T) {
 	for text, want := range map[string]string{
-		"grpc_health_check: {}":                                                            "grpc_health_check: is not supported yet",
-		"http_health_check: {path: /, codec_client_type: HTTP2}":                           "http_health_check.codec_client_type",
+		"grpc_health_check: {initial_metadata: [{header: {key: ':path'}}]}":                "grpc_health_check.initial_metadata",
+		"http_health_check: {path: /, codec_client_type: HTTP3}":                           "http_health_check.codec_client_type",
 		"http_health_check: {path: /, send: {text: '00'}}":                                 "http_health_check.send: HTTP health check cannot specify a request payload with method 'GET'",
 		"http_health_check: {path: /, receive: [{text: 'x'}]}":                             "http_health_check.receive[0].text: invalid hex string 'x'",
 		"http_health_check: {path: /, expected_statuses: [{start: 3, end: 3}]}":            "http_health_check.expected_statuses[0]: Invalid http expected status range: expecting start < end",

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"strconv"
 
@@ -13,8 +12,6 @@ import (
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 
 	"github.com/outrigger-proxy/outrigger/cluster/pool"
-	"github.com/outrigger-proxy/outrigger/internal/fiber"
-	"github.com/outrigger-proxy/outrigger/internal/http1"
 	"github.com/outrigger-proxy/outrigger/internal/match"
 	"github.com/outrigger-proxy/outrigger/internal/mutation"
 	"github.com/outrigger-proxy/outrigger/internal/stream"
@@ -23,15 +20,19 @@ import (
 // httpConfig is an HttpHealthCheck: a request, and what its response must be like.
 type httpConfig struct {
 	host, path, method  string
-	send                []byte
+	payload             []byte
 	receive             [][]byte
 	most                int // of the body that is looked at; 0: all
 	edits               *mutation.List
 	expected, retriable []match.Range
 	service             *match.String
+	version             version
 }
 
 const defaultResponseBuffer = 1024
+
+// userAgent is what checks call themselves.
+const userAgent = "Envoy/HC"
 
 func parseHTTP(p *corev3.HealthCheck_HttpHealthCheck) (c *httpConfig, err error) {
 	c = &httpConfig{host: p.GetHost(), path: p.GetPath(), method: "GET", most: defaultResponseBuffer}
@@ -41,14 +42,10 @@ func parseHTTP(p *corev3.HealthCheck_HttpHealthCheck) (c *httpConfig, err error)
 	if b := p.GetResponseBufferSize(); b != nil {
 		c.most = int(min(b.GetValue(), 1<<30))
 	}
-	switch {
-	case p.GetCodecClientType() == typev3.CodecClientType_HTTP2:
-		return nil, errors.New("codec_client_type: HTTP/2 health checks are not supported yet")
-	case p.GetCodecClientType() == typev3.CodecClientType_HTTP3:
+	if p.GetCodecClientType() == typev3.CodecClientType_HTTP3 {
 		return nil, errors.New("codec_client_type: HTTP/3 health checks are not supported yet")
-	case p.GetUseAlpnProtocol():
-		return nil, errors.New("use_alpn_protocol: HTTP/2 health checks are not supported yet")
 	}
+	c.version = version{two: p.GetCodecClientType() == typev3.CodecClientType_HTTP2, alpn: p.GetUseAlpnProtocol()}
 	if err := c.parsePayloads(p); err != nil {
 		return nil, err
 	}
@@ -80,7 +77,7 @@ func (c *httpConfig) parsePayloads(p *corev3.HealthCheck_HttpHealthCheck) (err e
 		case "GET", "HEAD", "DELETE", "TRACE":
 			return fmt.Errorf("send: HTTP health check cannot specify a request payload with method '%s'. Only methods that support a request body (POST, PUT, PATCH, OPTIONS) can be used with payload", c.method)
 		}
-		if c.send, err = payload(p.GetSend()); err != nil {
+		if c.payload, err = payload(p.GetSend()); err != nil {
 			return fmt.Errorf("send.%w", err)
 		}
 	}
@@ -134,91 +131,29 @@ type httpProbe struct {
 	// set at construction
 	*httpConfig
 
-	reuse bool
 	// owned by the worker
-	net    fiber.Conn
-	secure bool
-	h1     http1.Conn
-	send   http1.Sender
-	s      stream.Stream
-	got    []byte
-}
+	client
 
-func (p *httpProbe) close() {
-	if p.net != nil {
-		p.net.Abort()
-		p.net = nil
-	}
+	s   stream.Stream
+	got []byte
 }
 
 func (p *httpProbe) ask(s *Session, to pool.Target) verdict {
 	if err := p.connect(s, to); err != nil {
-		p.close()
 		return network(err)
 	}
-	err := p.exchange(s)
+	r := &p.s.Response
+	err := p.do(s.worker, p.request(s), r)
+	p.got = p.got[:0]
+	if err == nil {
+		err = each(r, p.keep)
+	}
 	v := network(err)
 	if err == nil {
 		v = p.judge(s)
 	}
-	keep := err == nil && p.reuse && !p.h1.Close && p.h1.Drained() && !p.h1.Buffered()
-	p.h1.Release()
-	if !keep {
-		p.close()
-		return v
-	}
-	p.net.OnIdle(0, func(bool) { p.close() })
+	p.done(err == nil)
 	return v
-}
-
-// connect takes the connection of the last check, or makes one.
-func (p *httpProbe) connect(s *Session, to pool.Target) (err error) {
-	if p.net != nil {
-		p.net.OnIdle(0, nil)
-		if !p.net.Readable() {
-			return nil
-		}
-		p.close()
-	}
-	i := &pool.Info{Transport: pool.Transport{ALPN: s.c.config.alpn}}
-	if p.net, err = s.c.env.Dial(s.worker, to, i); err != nil {
-		p.net = nil
-		return err
-	}
-	p.secure = i.TLS != nil
-	p.h1.Reset(s.worker, p.net)
-	p.h1.Options = s.c.env.HTTP1
-	return nil
-}
-
-// exchange sends the request and reads the response.
-func (p *httpProbe) exchange(s *Session) error {
-	q, r := p.request(s), &p.s.Response
-	p.send.Request(s.worker, p.net, q, p.h1.Options)
-	if _, err := p.send.Run(true); err != nil {
-		return err
-	}
-	kind := http1.KindOf(q)
-	for {
-		if err := p.h1.ReadResponse(r, kind); err != nil {
-			return err
-		}
-		if r.Status >= 200 {
-			break
-		}
-	}
-	p.got = p.got[:0]
-	for b := r.Body; b != nil; {
-		piece, err := b.Next(true)
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return err
-		}
-		p.keep(piece)
-	}
-	return nil
 }
 
 // keep remembers what of the body is to be looked at.
@@ -239,6 +174,9 @@ func (p *httpProbe) request(s *Session) *stream.Request {
 	t.Reset(s.worker, &loopback)
 	u := &t.Info.Upstream
 	u.Host, u.HostMetadata, t.Info.Protocol = h.Address, h.Metadata, stream.HTTP11 // all that Envoy's headers can name
+	if p.h2 != nil {
+		t.Info.Protocol = stream.HTTP2
+	}
 	q := &t.Request
 	q.Method, q.Path, q.Scheme, q.Body = p.method, p.path, "http", nil
 	if p.secure {
@@ -246,13 +184,13 @@ func (p *httpProbe) request(s *Session) *stream.Request {
 	}
 	q.Authority = cmp.Or(h.Hostname, p.host, s.c.env.Cluster)
 	q.Header.Reset()
-	q.Header.Set("user-agent", "Envoy/HC")
+	q.Header.Set("user-agent", userAgent)
 	if p.edits != nil {
 		p.edits.Apply(&q.Header, t)
 	}
-	if len(p.httpConfig.send) > 0 {
-		q.Header.Set("content-length", strconv.Itoa(len(p.httpConfig.send)))
-		q.Body = &stream.Bytes{B: p.httpConfig.send}
+	if len(p.payload) > 0 {
+		q.Header.Set("content-length", strconv.Itoa(len(p.payload)))
+		q.Body = &stream.Bytes{B: p.payload}
 	}
 	return q
 }

@@ -28,8 +28,8 @@ type lane struct {
 	connecting int
 	epoch      uint32             // connections of an earlier one take no further stream
 	carrying   map[*conn]struct{} // TCP connections that are lent; only kept for CloseOnFailure
-	takes      uint32 // streams that the last HTTP/2 connection took at a time
-	unsettled  int    // HTTP/2 connections that have not told how many streams they take
+	takes      uint32             // streams that the last HTTP/2 connection took at a time
+	unsettled  int                // HTTP/2 connections that have not told how many streams they take
 }
 
 // waiter is a stream that waits for a connection.
