@@ -7,7 +7,7 @@ import (
 )
 
 // conn is a TLS connection as a fiber.Conn. It reads from crypto/tls without waiting, and waits for the socket below.
-// While idle it holds no fiber and no buffer but what tls.Conn keeps: room for the largest record that has come.
+// While idle it holds no fiber and no buffer; what tls.Conn keeps is taken from it after a second (room.go).
 type conn struct {
 	// set at construction
 	wire wire
@@ -22,6 +22,8 @@ type conn struct {
 	drained  bool               // nothing can be read before something comes from below
 	starting bool               // a fiber for idle is on its way
 	closed   bool
+	broom    fiber.Timer // sweep
+	tidying  bool        // it is armed
 }
 
 func newConn(w *fiber.Worker, raw fiber.Conn) *conn {
@@ -252,6 +254,7 @@ func (c *conn) rest() {
 		c.wake = c.idleInput
 	}
 	c.wire.raw.OnIdle(c.limit, c.wake)
+	c.tidy()
 }
 
 // idleInput runs on a fiber when something has come from below, which need not be for the application, or the limit has passed.
@@ -319,6 +322,9 @@ func (c *conn) Abort() {
 
 func (c *conn) shut() {
 	c.closed, c.idle = true, nil
+	if c.tidying {
+		c.broom.Stop(c.wire.w)
+	}
 	c.release()
 	c.wire.drop()
 }

@@ -131,6 +131,11 @@ func ask(c net.Conn, path string) (string, error) {
 	if _, err := fmt.Fprintf(c, "GET %s HTTP/1.1\r\nhost: x\r\n\r\n", path); err != nil {
 		return "", err
 	}
+	return answer(c)
+}
+
+// answer reads a response and returns its body.
+func answer(c net.Conn) (string, error) {
 	r, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil {
 		return "", err
@@ -218,6 +223,9 @@ func (b *backend) serve(c net.Conn) {
 	for {
 		q, err := http.ReadRequest(r)
 		if err != nil {
+			return
+		}
+		if _, err := io.Copy(io.Discard, q.Body); err != nil {
 			return
 		}
 		more := ""
