@@ -73,6 +73,15 @@ func (c *call) headed() {
 	}
 }
 
+// arrived counts the messages that have come in and that nobody has read, since there is nobody to send them to.
+func (c *call) arrived() {
+	for c.request.src != nil {
+		if p, err := c.request.Next(false); len(p) == 0 || err != nil {
+			return
+		}
+	}
+}
+
 // status counts the end of the call if h, a head or trailers, has it.
 func (c *call) status(h *header.Map) {
 	if v, ok := h.Find(header.GRPCStatus); ok && c.calls != nil {

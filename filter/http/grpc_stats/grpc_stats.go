@@ -66,6 +66,9 @@ func (f *Filter) OnResponse(s *filter.Stream) filter.Status {
 	if c.kind == none {
 		return filter.Continue
 	}
+	if s.Local() {
+		c.arrived()
+	}
 	c.headed()
 	if s.Response.Body != nil {
 		c.response = counted{c: c, src: s.Response.Body, answer: true}

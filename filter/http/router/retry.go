@@ -86,6 +86,9 @@ func (e *exchange) decide(a *attempt, err error) verdict {
 		if err == nil && e.r.dynamicStats {
 			e.responses.Retried.Count(a.response.Status)
 		}
+		if a != nil && a.host != nil {
+			a.host.Stats.RqError.Add(1)
+		}
 		return again
 	}
 	if err == nil && e.redirected(a) {
