@@ -379,7 +379,7 @@ func (m *Manager) build(p *clusterv3.Cluster, static bool) (*Cluster, error) {
 		o.limits[i].Runtime, o.limits[i].Prefix = m.env.Runtime, fmt.Sprintf("circuit_breakers.%s.%v.", o.name, pool.Priority(i))
 		c.pools.Limits[i] = pool.NewLimits(o.limits[i], b)
 	}
-	c.dial, c.pools.CloseOnFailure = d.dial, o.closeOnFailure
+	c.dial, c.pools.CloseOnFailure, c.pools.Workers = d.dial, o.closeOnFailure, m.env.Workers
 	c.hash()
 	c.hosts.Store(nothing())
 	c.originals.set.Store(&map[netip.AddrPort]*original{})

@@ -3,8 +3,6 @@ package pool
 import (
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/outrigger-proxy/outrigger/internal/fiber"
 )
 
@@ -19,6 +17,7 @@ type lane struct {
 	http      bool
 	mode      Protocol
 	transport Transport
+	watch     *watch
 	emptied   func() // takes the lane out of its place: the last connection is gone
 	// owned by the worker
 	idle       []*conn
@@ -26,10 +25,10 @@ type lane struct {
 	spare      []*waiter
 	conns      int // all of them: idle, lent, connecting
 	connecting int
-	epoch      uint32             // connections of an earlier one take no further stream
-	carrying   map[*conn]struct{} // TCP connections that are lent; only kept for CloseOnFailure
-	takes      uint32             // streams that the last HTTP/2 connection took at a time
-	unsettled  int                // HTTP/2 connections that have not told how many streams they take
+	epoch      uint32 // connections of an earlier one take no further stream
+	lent       *conn  // the first of those that carry a stream
+	takes      uint32 // streams that the last HTTP/2 connection took at a time
+	unsettled  int    // HTTP/2 connections that have not told how many streams they take
 }
 
 // waiter is a stream that waits for a connection.
@@ -41,7 +40,7 @@ type waiter struct {
 
 // newLane makes an empty lane, unless there are too many (max_connection_pools).
 func newLane(p *Peer, w *fiber.Worker, o Options, http bool) (*lane, error) {
-	l := &lane{peer: p, w: w, limits: p.Config.Limits[o.Priority], prio: o.Priority, http: http, mode: p.mode(o, http), transport: o.Transport}
+	l := &lane{peer: p, w: w, limits: p.Config.Limits[o.Priority], prio: o.Priority, http: http, mode: p.mode(o, http), transport: o.Transport, watch: &p.lanes[w.ID].watch}
 	l.limits.refresh()
 	if !l.limits.Pools.Take() {
 		p.Config.Stats.CxPoolOverflow.Inc()
@@ -176,12 +175,7 @@ func (l *lane) attach(c *conn) bool {
 		c.draining = true
 	}
 	c.lent = true
-	if !l.http && l.peer.Config.CloseOnFailure {
-		if l.carrying == nil {
-			l.carrying = map[*conn]struct{}{}
-		}
-		l.carrying[c] = struct{}{}
-	}
+	l.enlist(c)
 	if c.mux != nil {
 		c.mux.active++
 	}
@@ -290,6 +284,10 @@ func (l *lane) connect() {
 	if l.http {
 		c.info.Protocols = offers[l.mode]
 	}
+	c.connecting = true
+	if l.http && l.watch.sample == nil {
+		l.watch.begin(c)
+	}
 	l.w.Go(c.open)
 }
 
@@ -319,17 +317,15 @@ func (l *lane) drain() {
 
 // kill ends TCP connections that carry a stream.
 func (l *lane) kill() {
-	for c := range l.carrying {
-		if c.killed != nil {
-			c.killed()
-		} else {
-			_ = c.net.Control(hangUp)
-		}
+	if l.http || !l.peer.Config.CloseOnFailure {
+		return
+	}
+	for c := l.lent; c != nil; {
+		next := c.next
+		c.abort()
+		c = next
 	}
 }
-
-// hangUp ends both directions in a way that whoever uses the connection sees as the peer's doing.
-func hangUp(fd int) error { return unix.Shutdown(fd, unix.SHUT_RDWR) }
 
 func (l *lane) unrest(c *conn) {
 	last := len(l.idle) - 1

@@ -232,7 +232,9 @@ func (c *Channel) Release(bool) {
 // unlend counts the end of a stream.
 func (m *mux) unlend() {
 	l := m.lane
-	m.active--
+	if m.active--; m.active == 0 {
+		l.delist(&m.conn)
+	}
 	l.limits.Requests.Return()
 	l.peer.Config.Stats.RqActive.Dec()
 	l.peer.Stats.RqActive.Add(-1)

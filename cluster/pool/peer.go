@@ -31,6 +31,10 @@ type Config struct {
 	Header func(t Transport, downstream *stream.Conn) Transport
 	// CloseOnFailure lets Fail close TCP connections that carry a stream, too (close_connections_on_host_health_failure).
 	CloseOnFailure bool
+	// Workers are all of them: a host that one has lost is lost to the others, too.
+	Workers []*fiber.Worker
+	// Progress says how far the kernel has come with a connection; nil: it is asked.
+	Progress func(c fiber.Conn) Progress
 	// Opened is called for each HTTP/1 connection, nil: not.
 	Opened func()
 	HTTP2  *http2.Options
@@ -58,8 +62,10 @@ type Peer struct {
 	// owned by the worker of the same index
 	lanes []*lanes
 	// atomic
-	target atomic.Pointer[Target]
-	gone   atomic.Bool
+	target  atomic.Pointer[Target]
+	gone    atomic.Bool
+	suspect atomic.Bool // it does not seem to be there
+	probing atomic.Bool // a fiber tries to connect to it
 }
 
 // NewPeer makes the pools of a host, which cost nothing before they are used.
@@ -98,6 +104,7 @@ type lanes struct {
 	http, tcp [Priorities]*lane
 	http2     [Priorities]*lane // where both versions are spoken
 	streams   http2.Streams
+	watch     watch
 	own       map[ownKey]*lane // those that not every stream may share
 }
 

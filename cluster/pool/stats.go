@@ -52,6 +52,7 @@ type Stats struct {
 	RqCancelled                 stats.Counter   `stat:"upstream_rq_cancelled"`
 	Rq0RTT                      stats.Counter   `stat:"upstream_rq_0rtt"`
 	HTTP3Broken                 stats.Counter   `stat:"upstream_http3_broken"`
+	HostStalled                 stats.Counter   `stat:"upstream_host_stalled,lazy"` // ours: a host did not seem to be there
 	QueueOverloaded             stats.Counter   `stat:"upstream_queue_overloaded"`
 	TransportSocketDefaultMatch stats.Counter   `stat:"default.total_match_count"`
 
