@@ -80,9 +80,11 @@ func (p *place) countAccept() {
 
 // admit counts a connection in, unless a limit is reached.
 func (l *Listener) admit(c *config) bool {
-	rt := l.m.config.Runtime.Load()
-	open := l.m.open.Add(1)
-	if limit := rt.Uint("overload.global_downstream_max_connections", noLimit); limit != noLimit && !c.ignoreGlobalLimit && uint64(open) > limit {
+	open, limit := l.m.open.Add(1), uint64(l.m.config.MaxConnections)
+	if limit == 0 {
+		limit = l.m.config.Runtime.Load().Uint("overload.global_downstream_max_connections", noLimit)
+	}
+	if limit != noLimit && !c.ignoreGlobalLimit && uint64(open) > limit {
 		l.m.open.Add(-1)
 		l.stats.GlobalOverflow.Inc()
 		return false

@@ -30,6 +30,9 @@ type Config struct {
 	DrainTime time.Duration
 	// DrainImmediate tells all connections of a draining listener to close at once (--drain-strategy immediate).
 	DrainImmediate bool
+	// MaxConnections bounds the connections of all listeners that do not ignore it (the overload manager's resource
+	// global_downstream_max_connections); 0: the runtime key of the same meaning does.
+	MaxConnections int64
 }
 
 // Manager owns the listeners of a process: those that are active, warming and draining. Its methods are called on the control

@@ -22,6 +22,7 @@ import (
 	"github.com/outrigger-proxy/outrigger/cluster"
 	"github.com/outrigger-proxy/outrigger/filter"
 	"github.com/outrigger-proxy/outrigger/internal/match"
+	"github.com/outrigger-proxy/outrigger/internal/protofile"
 	"github.com/outrigger-proxy/outrigger/internal/stats"
 	"github.com/outrigger-proxy/outrigger/internal/stream"
 )
@@ -35,6 +36,8 @@ type config struct {
 	keep     func(name string) bool // stats_matcher; nil keeps all
 	buckets  func(name string) []float64
 	version  int64
+	// maxConnections is how many downstream connections there may be (overload_manager); 0: no limit.
+	maxConnections int64
 	// mainPatience and workerPatience are the limits of the watchdogs of the control loop and of the workers.
 	mainPatience, workerPatience patience
 	dns                          *corev3.TypedExtensionConfig // for clusters without one of their own; nil: the default
@@ -58,6 +61,9 @@ func parse(b *bootstrapv3.Bootstrap, flags *adminv3.CommandLineOptions) (*config
 		c.version = int64(v.GetValue())
 	}
 	c.mainPatience, c.workerPatience = parsePatience(b)
+	if err := c.parseOverload(b.GetOverloadManager()); err != nil {
+		return nil, fmt.Errorf("overload_manager.%w", err)
+	}
 	var err error
 	if c.dns, err = parseDNS(b); err != nil {
 		return nil, err
@@ -78,17 +84,13 @@ func refuse(b *bootstrapv3.Bootstrap) error {
 		return fmt.Errorf("stats_sinks[%d]: didn't find a registered implementation for name: '%s'", i, s.GetName())
 	}
 	for i, e := range b.GetBootstrapExtensions() {
-		if e.GetTypedConfig().MessageName() != internalListener {
+		m, _, err := protofile.Unpack(e.GetTypedConfig())
+		if err != nil || m.ProtoReflect().Descriptor().FullName() != internalListener {
 			return extension(fmt.Sprintf("bootstrap_extensions[%d]", i), e)
 		}
 	}
 	if e := b.GetDefaultRegexEngine(); e != nil && e.GetTypedConfig().MessageName() != "envoy.extensions.regex_engines.v3.GoogleRE2" {
 		return extension("default_regex_engine", e)
-	}
-	if m := b.GetOverloadManager(); len(m.GetResourceMonitors()) > 0 {
-		r := m.GetResourceMonitors()[0]
-		return fmt.Errorf("overload_manager.resource_monitors[0]: didn't find a registered implementation for '%s' with type URL '%s'",
-			r.GetName(), r.GetTypedConfig().GetTypeUrl())
 	}
 	for _, r := range []struct {
 		path string

@@ -54,8 +54,11 @@ type failure struct {
 // Update takes a response in.
 func (d *discovered) Update(u *subscription.Update) error {
 	err := d.update(u)
-	if err == nil {
+	if err == nil && len(u.Refused) == 0 {
 		d.version = u.Version
+	}
+	for _, r := range u.Refused {
+		d.failed[r.Name] = &failure{nil, u.Version, time.Now(), r.Err.Error()}
 	}
 	d.answered()
 	return err

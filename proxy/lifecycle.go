@@ -47,6 +47,9 @@ func (p *Proxy) goLive() {
 	p.server.InitializationTime.Record(uint64(time.Since(p.options.Started).Milliseconds()))
 	p.log.Info("all clusters and listeners are up", zap.Int("workers", len(p.Workers)))
 	close(p.live)
+	if err := settle(); err != nil {
+		p.log.Debug("cannot give memory back", zap.Error(err))
+	}
 	if p.options.Flags.GetMode() == adminv3.CommandLineOptions_InitOnly {
 		p.Quit()
 	}

@@ -164,7 +164,7 @@ func (p *Proxy) makeManagers() {
 	}
 	p.Listeners = listener.NewManager(listener.Config{
 		Process: p.process, Control: p.Control, Drain: p.drain, DrainTime: p.drainTime(),
-		DrainImmediate: p.options.Flags.GetDrainStrategy() == adminv3.CommandLineOptions_Immediate,
+		DrainImmediate: p.options.Flags.GetDrainStrategy() == adminv3.CommandLineOptions_Immediate, MaxConnections: p.config.maxConnections,
 	})
 }
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 AREAS = """accept accesslog admin circuit cli cluster-header direct flags forwarded grpc headers health http1 http2 identity listener localreply
-match mirror outlier path redirect reject retry rewrite stats tcp timeout tls weighted""".split()
+match mirror outlier path redirect reject retry rewrite stats tcp timeout tls weighted xds""".split()
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
 

@@ -232,6 +232,11 @@ func (b *batch) update(names []string) *subscription.Update {
 	if !found {
 		return nil
 	}
+	for _, e := range b.rejected.Resources {
+		if all || wanted[e.Name] {
+			u.Refused = append(u.Refused, e)
+		}
+	}
 	return u
 }
 

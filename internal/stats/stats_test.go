@@ -182,6 +182,23 @@ func TestTagsOfNames(t *testing.T) {
 	}
 }
 
+func TestTagsWithLookAround(t *testing.T) {
+	tags := stats.NewTags(false)
+	if err := tags.Extract(0, "prefix", `^listener(?=\.).*?\.http\.(((?:[_.[:digit:]]*|[_\[\]aAbBcCdDeEfF[:digit:]]*))\.)`); err != nil { // of istiod's bootstrap
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{
+		"listener.0.0.0.0_80.http.127.0.0.1_80.downstream_cx_total": "listener.0.0.0.0_80.http.downstream_cx_total [{prefix 127.0.0.1_80}]",
+		"listener.a.downstream_cx_total":                            "listener.a.downstream_cx_total []",
+		"listener.é.http.1.x":                                       "listener.é.http.1.x []",
+	} {
+		rest, found := tags.Split(name)
+		if got := fmt.Sprint(rest, " ", found); got != want {
+			t.Errorf("%s: got %s, want %s", name, got, want)
+		}
+	}
+}
+
 func TestTagErrors(t *testing.T) {
 	tags := stats.NewTags(false)
 	for _, c := range [][2]string{{"x", "("}, {"x", "a"}, {"unknown", ""}} {

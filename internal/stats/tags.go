@@ -21,7 +21,13 @@ type extractor struct {
 	tag    string
 	tokens []string // `$` is the value, `*` any one token, `**` the rest; nil: pattern is used
 	hint   string   // a part that every matching name has
-	regexp *regexp.Regexp
+	regexp pattern
+}
+
+// pattern finds groups: pairs of indexes, the whole match first, as regexp.Regexp does.
+type pattern interface {
+	FindStringSubmatchIndex(s string) []int
+	NumSubexp() int
 }
 
 // NewTags returns the extraction of Envoy's default tags, or an empty one.
@@ -52,7 +58,7 @@ func (t *Tags) Extract(at int, name, expression string) error {
 		}
 		return nil
 	}
-	re, err := regexp.Compile(expression)
+	re, err := compilePattern(expression)
 	if err != nil {
 		return fmt.Errorf("regex: %w", err)
 	}

@@ -80,6 +80,8 @@ type Update struct {
 	Resources []Resource
 	// Removed are the names of resources that are not there (any more).
 	Removed []string
+	// Refused are resources that cannot be read, or do not keep the rules of their message: the answer names them anyway.
+	Refused []ResourceError
 	// Complete says that Resources are all that there are: what is not among them is gone.
 	Complete bool
 }
