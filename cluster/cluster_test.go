@@ -104,7 +104,6 @@ func TestRefused(t *testing.T) {
 		{"dns_failure_refresh_rate: {base_interval: 2s, max_interval: 1s}", "dns_failure_refresh_rate: "},
 		{"lb_subset_config: {subset_selectors: [{keys: [a, b], single_host_per_subset: true}]}", "subset_selectors[0].single_host_per_subset"},
 		{"lb_subset_config: {subset_selectors: [{keys: [a, b], fallback_policy: KEYS_SUBSET, fallback_keys_subset: [c]}]}", "fallback_keys_subset must be a subset"},
-		{typed("x", "envoy.config.core.v3.Node", ""), "load_balancing_policy.policies: didn't find a registered load balancer factory implementation"},
 		{"common_lb_config: {locality_weighted_lb_config: {}}\nload_balancing_policy: {}", "load_balancing_policy: cannot be combined"},
 	} {
 		m, _ := manager(&fiber.Worker{})

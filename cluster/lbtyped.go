@@ -117,14 +117,11 @@ func (o *config) clientWeighted(p *clientv3.ClientSideWeightedRoundRobin) error 
 	if p.GetEnableOobLoadReport().GetValue() {
 		return refused("enable_oob_load_report", "out-of-band load reports are not supported yet")
 	}
-	penalty := 1.
-	if v := p.GetErrorUtilizationPenalty(); v != nil {
-		penalty = float64(v.GetValue())
-	}
 	o.lb.learning.orca = &lb.Orca{
 		Blackout:   duration(p.GetBlackoutPeriod(), 10*time.Second),
 		Expiration: duration(p.GetWeightExpirationPeriod(), 3*time.Minute),
-		Penalty:    penalty, Metrics: p.GetMetricNamesForComputingUtilization(),
+		Penalty:    float64(p.GetErrorUtilizationPenalty().GetValue()), // 0 where it is not set, whatever its comment says
+		Metrics:    p.GetMetricNamesForComputingUtilization(),
 	}
 	o.lb.learning.period = max(duration(p.GetWeightUpdatePeriod(), time.Second), 100*time.Millisecond)
 	slow := o.slowStart(p.GetSlowStartConfig())

@@ -94,18 +94,20 @@ func sum(criteria []lb.Criterion) (id uint64) {
 	return id
 }
 
+// count counts each subset once for each worker and once more, as Envoy does, where each of them and the main thread has its own.
 func (s *subsets) count(c *Cluster, before *subsets) {
+	own := c.balancerCount()
 	for id := range s.byHash {
 		if before.byHash[id] == nil {
-			c.Stats.SubsetsCreated.Inc()
+			c.Stats.SubsetsCreated.Add(own)
 		}
 	}
 	for id := range before.byHash {
 		if s.byHash[id] == nil {
-			c.Stats.SubsetsRemoved.Inc()
+			c.Stats.SubsetsRemoved.Add(own)
 		}
 	}
-	c.Stats.SubsetsActive.Set(int64(len(s.byHash)))
+	c.Stats.SubsetsActive.Set(int64(len(s.byHash)) * int64(own))
 }
 
 // part makes versions with some of the hosts of another; priorities keep their numbers.

@@ -114,12 +114,16 @@ func (c *Cluster) version(list []*Host, weights map[place]uint32, a *discovery.A
 	if c.config.lb.policy != nil {
 		v.policy = c.config.lb.policy(rt)
 	}
-	c.finish(v, before, false)
 	if c.config.lb.subset != nil {
 		v.subsets = c.config.lb.subset.build(c, v, before, weights)
+	} else {
+		c.finish(v, before, false)
 	}
 	return v
 }
+
+// balancerCount is how many balancers Envoy has for a cluster: one for each worker, and one on the main thread. They count what happens once here.
+func (c *Cluster) balancerCount() uint64 { return uint64(len(c.m.env.Workers)) + 1 }
 
 // finish computes what follows from the priorities of a version; before may be nil.
 func (c *Cluster) finish(v, before *hosts, unweighted bool) {
@@ -143,7 +147,8 @@ func (c *Cluster) routeZones(v *hosts) {
 		return
 	}
 	l := local.hosts.Load()
-	v.zone = routeZones(&v.priorities[0], &l.priorities[0], c.m.env.Locality, &c.config.lb.zone, l.threshold, c.m.env.Runtime.Load(), c.Stats)
+	z := zones{&c.config.lb.zone, c.m.env.Locality, l.threshold, c.m.env.Runtime.Load(), c.Stats, c.balancerCount()}
+	v.zone = z.route(&v.priorities[0], &l.priorities[0])
 }
 
 // rezone recomputes the routing of zones after the local cluster has changed.
@@ -154,9 +159,9 @@ func (c *Cluster) rezone() {
 }
 
 func (v *hosts) rezone(c *Cluster) {
-	v.zone = zoneRouting{}
-	c.routeZones(v)
 	if v.subsets == nil {
+		v.zone = zoneRouting{}
+		c.routeZones(v)
 		return
 	}
 	s := *v.subsets

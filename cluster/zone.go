@@ -19,9 +19,21 @@ type zoneRouting struct {
 // percentage of 10,000 that a locality has, of the hosts here and of this proxy's peers.
 type percentage struct{ upstream, local uint64 }
 
-// routeZones computes the routing of p towards local, the cluster that this proxy is a part of.
-func routeZones(p, local *priority, own Locality, o *zoneOptions, threshold uint64, rt *runtime.Snapshot, s *Stats) (z zoneRouting) {
-	s.RecalculateZones.Inc()
+// zones are what the routing of zones depends on besides the hosts.
+type zones struct {
+	*zoneOptions
+
+	own       Locality
+	threshold uint64 // of panic in the local cluster
+	rt        *runtime.Snapshot
+	stats     *Stats
+	times     uint64 // each computation counts: Envoy makes one for each worker, and one more
+}
+
+// route computes the routing of p towards local, the cluster that this proxy is a part of.
+func (o *zones) route(p, local *priority) (z zoneRouting) {
+	s, rt, own := o.stats, o.rt, o.own
+	s.RecalculateZones.Add(o.times)
 	z.enabled = rt.Uint("upstream.zone_routing.enabled", o.routing)
 	force, least := o.forceLocal, uint64(o.forceMin)
 	if n := rt.Uint("upstream.zone_routing.force_local_zone.min_size", 0); n > 0 {
@@ -32,13 +44,13 @@ func routeZones(p, local *priority, own Locality, o *zoneOptions, threshold uint
 	case len(p.localities) < 2 || !force && len(local.localities) < 2:
 		return z
 	case len(local.localities) == 0 || local.localities[0].name != own:
-		s.LocalClusterNotOK.Inc()
+		s.LocalClusterNotOK.Add(o.times)
 		return z
 	case uint64(len(p.sets[healthy])) < rt.Uint("upstream.zone_routing.min_cluster_size", o.minSize):
-		s.ZoneClusterTooSmall.Inc()
+		s.ZoneClusterTooSmall.Add(o.times)
 		return z
 	}
-	z.on, z.panic = true, local.inPanic(threshold)
+	z.on, z.panic = true, local.inPanic(o.threshold)
 	share := percentages(p, local, o.byWeight)
 	if here && (force && uint64(len(p.localities[0].sets[healthy])) >= least || share[0].upstream > 0 && share[0].upstream >= share[0].local) {
 		z.direct = true

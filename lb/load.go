@@ -86,10 +86,10 @@ func (l *Load) apply(w uint32) (changed bool) { return l.applied.Swap(max(w, 1))
 
 func (o *Orca) valid(l *Load, now time.Duration) (uint32, bool) {
 	first := l.first.Load()
-	if first == 0 || now-time.Duration(first) < o.Blackout {
+	if first == 0 || time.Duration(first)+o.Blackout > now {
 		return 0, false
 	}
-	if now-time.Duration(l.last.Load()) > o.Expiration {
+	if time.Duration(l.last.Load())+o.Expiration < now {
 		l.first.Store(0) // if reports come again, so does the blackout
 		return 0, false
 	}
