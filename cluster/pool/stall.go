@@ -21,7 +21,7 @@ import (
 //     takes longer than slowConnect.
 const (
 	firstLook   = 150 * time.Millisecond
-	nextLook    = 100 * time.Millisecond
+	nextLook    = 50 * time.Millisecond
 	giveUp      = 800 * time.Millisecond
 	slowConnect = time.Second
 
@@ -29,7 +29,7 @@ const (
 	probeLeast    = 250 * time.Millisecond
 	probeMost     = 2 * time.Second
 	repeats       = 2 // of the kernel, before a host is lost
-	roundTrips    = 4 // in which an acknowledgement may come before firstLook means anything
+	roundTrips    = 3 // in which an acknowledgement may come before firstLook means anything
 	firstLookLess = firstLook - 10*time.Millisecond
 )
 
@@ -37,8 +37,8 @@ const (
 type Progress struct {
 	Waiting  bool          // something is not acknowledged
 	Silent   time.Duration // since the last acknowledgement
-	RTT      time.Duration
-	Repeated int // how often it was sent again in vain
+	RTT      time.Duration // the least that was seen
+	Repeated int           // how often it was sent again in vain
 }
 
 // silent says that the host should have acknowledged something by now.
@@ -140,6 +140,7 @@ func (p *Peer) abandon() {
 
 // forsake ends connections on which something is not acknowledged, and lets the kernel look after the others.
 func (l *lane) forsake() {
+	l.failed(&ConnectError{Timeout: true, Err: errLost}) // what waits for a connection can still go elsewhere
 	for c := l.lent; c != nil; {
 		next := c.next
 		if p := l.peer.Config.progress(c.net); p.silent() {
@@ -176,7 +177,7 @@ func (p *Peer) lost(w *fiber.Worker) {
 	}
 }
 
-var errProbeTimeout = errors.New("the host is not there")
+var errProbeTimeout = errors.New("the host does not answer")
 
 func (p *Peer) probe(w *fiber.Worker) {
 	defer p.probing.Store(false)
@@ -199,6 +200,9 @@ func (p *Peer) probe(w *fiber.Worker) {
 		}
 	}
 }
+
+// errLost is why nobody waits for a connection to a host that is lost.
+var errLost = errors.New("the host is lost")
 
 // away says that an error of connecting is not the host's own.
 func away(err error) bool {

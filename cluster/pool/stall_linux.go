@@ -14,7 +14,7 @@ func progress(c fiber.Conn) (p Progress) {
 		i, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 		if err == nil {
 			p = Progress{
-				Waiting: i.Unacked > 0, Silent: time.Duration(i.Last_ack_recv) * time.Millisecond, RTT: time.Duration(i.Rtt) * time.Microsecond,
+				Waiting: i.Unacked > 0, Silent: time.Duration(i.Last_ack_recv) * time.Millisecond, RTT: time.Duration(i.Min_rtt) * time.Microsecond,
 				Repeated: int(i.Retransmits),
 			}
 		}
