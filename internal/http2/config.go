@@ -26,6 +26,7 @@ func Parse(p *corev3.Http2ProtocolOptions, o Options) (Options, error) {
 	number(&o.StreamWindow, p.GetInitialStreamWindowSize())
 	number(&o.FirstWindow, p.GetInitialStreamWindowSize())
 	number(&o.ConnWindow, p.GetInitialConnectionWindowSize())
+	number(&o.FirstConn, p.GetInitialConnectionWindowSize())
 	number(&o.MaxFrames, p.GetMaxOutboundFrames())
 	number(&o.MaxControl, p.GetMaxOutboundControlFrames())
 	number(&o.MaxEmpty, p.GetMaxConsecutiveInboundFramesWithEmptyPayload())

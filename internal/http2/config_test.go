@@ -32,7 +32,7 @@ func TestParse(t *testing.T) {
 	}, http2.Defaults())
 	want := http2.Defaults()
 	want.TableSize, want.MaxStreams, want.StreamWindow, want.ConnWindow, want.Connect, want.StreamErrors, want.NoHuffman = 1, 2, 70000, 80000, true, true, true
-	want.FirstWindow = 70000
+	want.FirstWindow, want.FirstConn = 70000, 80000
 	want.MaxFrames, want.MaxControl, want.MaxEmpty, want.MaxPriority, want.MaxUpdates, want.ResetBurst, want.ResetRate = 3, 4, 0, 5, 6, 7, 8
 	want.Keepalive = http2.Keepalive{Interval: time.Second, Timeout: 2 * time.Second, Jitter: 1, Idle: 3 * time.Second}
 	want.Stats = o.Stats

@@ -53,9 +53,13 @@ type Conn struct {
 	acked   bool   // ours were acknowledged
 	fresh   bool   // in has not been looked at
 	reading bool   // frames are being read: what they make us write goes out at the end
+	fibers  int    // server: of streams, that have not begun
+	dear    bool   // a head was too big
 	ending  bool   // nothing is read or written any more; the socket closes once it is flushed
 	closed  bool
 	until   fiber.Time // of the linger
+	began   fiber.Time
+	trip    fiber.Time // a round trip, as the acknowledgement of our SETTINGS took
 	err     error      // what streams end with
 	cause   error      // why the connection has ended
 
@@ -99,8 +103,10 @@ func (c *Conn) start(w *fiber.Worker, nc fiber.Conn, o *Options, h Handler, free
 	c.enc.table.max, c.enc.table.first = 4096, 1
 	c.enc.limit, c.enc.never, c.enc.always = min(o.TableSize, 4096), o.NoHuffman, o.AlwaysHuffman
 	c.enc.setMax(c.enc.limit)
-	c.flow = flow{send: initialWindow, receive: int64(o.ConnWindow)}
+	c.flow = flow{send: initialWindow, receive: max(int64(o.FirstConn), initialWindow), target: max(int64(o.FirstConn), initialWindow)}
 	c.guard.tokens = o.ResetBurst
+	c.began = w.Now()
+	c.flow.last = c.began
 	c.greet()
 	c.startProbe()
 }
@@ -124,7 +130,7 @@ func (c *Conn) greet() {
 	set(settingWindow, c.o.FirstWindow)
 	p = append(p, c.o.Extra...)
 	c.put(frameSettings, 0, 0, p)
-	if n := c.o.ConnWindow; n > initialWindow {
+	if n := c.o.FirstConn; n > initialWindow {
 		c.putWord(frameUpdate, 0, n-initialWindow)
 	}
 }
@@ -254,7 +260,7 @@ func (c *Conn) frames(b []byte) (used int, err *Error) {
 		c.greeted = true
 		used = len(Preface)
 	}
-	for len(b)-used >= frameHead && !c.ending {
+	for len(b)-used >= frameHead && !c.ending && !c.closed {
 		f := parseFrame(b[used:])
 		if f.length > maxFrame {
 			return used, fault(FrameSizeError, "frame is too long")
@@ -269,9 +275,20 @@ func (c *Conn) frames(b []byte) (used int, err *Error) {
 		if err != nil {
 			return used, err
 		}
-		used = end
+		if used = end; c.fibers >= maxFibers || c.dear {
+			c.pause()
+		}
 	}
 	return used, nil
+}
+
+// pause lets others run: streams that have come begin before more of them do, so that a peer that resets them at once does not make more
+// fibers than that, and heads that are too big, and took long to read, hold nobody up.
+func (c *Conn) pause() {
+	c.reading, c.dear = false, false
+	c.schedule()
+	c.w.Yield()
+	c.reading = true
 }
 
 // GoAway tells the peer that no new streams are taken: at first without a bound, so that those under way to us are still
@@ -355,7 +372,8 @@ func (c *Conn) shut(err error) {
 	c.probe.stop(c)
 	c.dropStreams(c.err)
 	c.out.drop(c)
-	c.in, c.block = nil, block{}
+	c.in = nil
+	c.dropParts()
 	_ = c.net.Close()
 	c.out.room.Broadcast()
 	c.out.drained.Broadcast()

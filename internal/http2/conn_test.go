@@ -160,7 +160,7 @@ func TestExchanges(t *testing.T) {
 func TestTurns(t *testing.T) {
 	fibertest.Each(t, func(t *testing.T, w *fiber.Worker) {
 		o := http2.Defaults()
-		o.FirstWindow, o.StreamWindow, o.ConnWindow = 65535, 65535, 65535
+		o.FirstWindow, o.StreamWindow, o.FirstConn, o.ConnWindow = 65535, 65535, 65535, 65535
 		c, s := pair(t, w, o, echo)
 		var tasks [8]fiber.Task
 		var ends []int

@@ -44,6 +44,7 @@ const (
 	highWater         = 64 << 10
 	headsWater        = 256 << 10
 	rememberedResets  = 64
+	maxFibers         = 128 // of streams that have come but not begun
 )
 
 // frame is the head of a frame.

@@ -153,9 +153,13 @@ func (d *decoder) text(p []byte, index bool, h *head) (s string, rest []byte, ok
 		most = most*8/5 + 1
 	}
 	var b []byte
-	if index {
+	switch {
+	case index:
 		b = d.table.room(most)
-	} else {
+	case h.err != nil: // nobody will look at it
+		h.arena = h.arena[:0]
+		fallthrough
+	default:
 		b = h.room(most)
 	}
 	from := len(b)

@@ -39,9 +39,10 @@ type Options struct {
 	// StreamWindow and ConnWindow are how many bytes a peer may send before somebody has read them (initial_stream_window_size:
 	// 16 MiB, initial_connection_window_size: 24 MiB; at least 65535).
 	StreamWindow, ConnWindow uint32
-	// FirstWindow is what a stream begins with (256 KiB; StreamWindow where that is configured). It grows to StreamWindow while what
-	// comes is read as fast as it comes, so that a stream whose reader is slow costs no more than this.
-	FirstWindow uint32
+	// FirstWindow and FirstConn are what a stream and a connection begin with (64 KiB and 8 MiB; StreamWindow and ConnWindow where they
+	// are configured). They grow to those where they limit what comes: it is read at once, and half a window in less than two round
+	// trips. So slow readers cost no more than this.
+	FirstWindow, FirstConn uint32
 	// Connect takes extended CONNECT (RFC 8441; allow_connect).
 	Connect bool
 	// MaxFrames and MaxControl bound the frames that wait to be written, and those of them that answer a peer's (max_outbound_frames:
@@ -94,7 +95,7 @@ type Keepalive struct {
 // Defaults returns Envoy's default options of a server.
 func Defaults() Options {
 	return Options{
-		TableSize: 4096, MaxStreams: 1024, StreamWindow: 16 << 20, ConnWindow: 24 << 20, FirstWindow: 256 << 10, MaxFrames: 10000, MaxControl: 1000, MaxEmpty: 1,
+		TableSize: 4096, MaxStreams: 1024, StreamWindow: 16 << 20, ConnWindow: 24 << 20, FirstWindow: 64 << 10, FirstConn: 8 << 20, MaxFrames: 10000, MaxControl: 1000, MaxEmpty: 1,
 		MaxPriority: 100, MaxUpdates: 10, ResetBurst: 1000, ResetRate: 33, HeadLimit: 60 << 10, FieldLimit: 100, TextLimit: 64 << 10, Linger: time.Second,
 		FlushTimeout: 5 * time.Minute, Stats: &Stats{},
 	}

@@ -1,10 +1,14 @@
 package http2
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"github.com/outrigger-proxy/outrigger/internal/fiber"
+)
 
 // block is a header block that has not come as a whole.
 type block struct {
-	b     []byte
+	parts [][]byte // slabs
 	id    uint32
 	end   bool // END_STREAM
 	open  bool
@@ -14,9 +18,20 @@ type block struct {
 
 // flow is the flow control of the connection (RFC 9113, 5.2).
 type flow struct {
-	send    int64 // what we may send
-	receive int64 // what the peer may send
-	credit  int64 // what was read and not yet told
+	send    int64      // what we may send
+	receive int64      // what the peer may send
+	credit  int64      // what was read and not yet told
+	target  int64      // what the peer may send when nothing waits to be read
+	queued  int64      // what waits
+	last    fiber.Time // credit
+}
+
+// limited says whether a window of which half was read since the last time limits what comes: that took less than two round trips.
+func (c *Conn) limited(last *fiber.Time) bool {
+	now := c.w.Now()
+	since := now - *last
+	*last = now
+	return c.trip > 0 && since < 2*c.trip
 }
 
 // dispatch takes in a frame.
@@ -95,7 +110,12 @@ func (c *Conn) stray(id uint32, s *Stream) *Error {
 // credit gives n bytes back to the window of the connection.
 func (c *Conn) credit(n int64) {
 	fl := &c.flow
-	if fl.credit += n; fl.credit > 0 && fl.credit >= int64(c.o.ConnWindow)/2 && !c.ending && !c.closed {
+	if fl.credit += n; fl.credit > 0 && fl.credit >= fl.target/2 && !c.ending && !c.closed {
+		if fl.queued < fl.target/8 && c.limited(&fl.last) {
+			more := max(0, min(fl.target, int64(c.o.ConnWindow)-fl.target))
+			fl.target += more
+			fl.credit += more
+		}
 		c.putWord(frameUpdate, 0, uint32(fl.credit))
 		fl.receive += fl.credit
 		fl.credit = 0
@@ -142,7 +162,8 @@ func (c *Conn) onHeaders(f frame, p []byte) *Error {
 	if f.flags&flagEndHeaders != 0 {
 		return c.onBlock(p)
 	}
-	c.block.open, c.block.b = true, append(c.block.b[:0], p...)
+	c.block.open = true
+	c.keepPart(p)
 	return nil
 }
 
@@ -154,15 +175,33 @@ func (c *Conn) onContinuation(f frame, p []byte) *Error {
 	if k.count++; k.count > maxContinuations {
 		return errContinuations
 	}
-	k.b = append(k.b, p...)
 	k.wire += frameHead + f.length
 	if f.flags&flagEndHeaders == 0 {
+		c.keepPart(p)
 		return nil
 	}
-	k.open = false
-	err := c.onBlock(k.b)
-	k.b = nil
+	b := c.w.Bulk.Get()
+	n := 0
+	for _, part := range append(k.parts, p) {
+		n += copy(b[n:], part)
+	}
+	c.dropParts()
+	err := c.onBlock(b[:n])
+	c.w.Bulk.Put(b)
 	return err
+}
+
+// keepPart keeps a part of a block; a slab has room for what a frame may carry, and not many frames may make a block.
+func (c *Conn) keepPart(p []byte) {
+	b := c.w.Buffers.Get()
+	c.block.parts = append(c.block.parts, b[:copy(b, p)])
+}
+
+func (c *Conn) dropParts() {
+	for _, b := range c.block.parts {
+		c.w.Buffers.Put(b)
+	}
+	c.block.parts, c.block.open = nil, false
 }
 
 // onBlock takes in a whole header block.
@@ -192,6 +231,7 @@ func (c *Conn) onBlock(p []byte) *Error {
 
 // skip decodes a block of which only the dynamic table is of interest.
 func (c *Conn) skip(p []byte) bool {
+	c.dear = len(p) > maxFrame/4
 	h := head{o: c.o, err: errTooBig}
 	return c.dec.block(p, &h)
 }
@@ -231,6 +271,7 @@ func (c *Conn) open(id uint32, p []byte) *Error {
 	if c.block.end {
 		s.endReceive()
 	}
+	c.fibers++
 	s.task.Start(c.w, s.run) // ends with the stream, which cancels it when the peer does
 	return nil
 }
@@ -239,6 +280,7 @@ func (c *Conn) open(id uint32, p []byte) *Error {
 func (c *Conn) badHead(s *Stream, err *Error) *Error {
 	switch {
 	case err == errTooBig:
+		c.dear = true
 		c.o.Stats.HeaderOverflow.Inc()
 		return c.resetStream(s, InternalError)
 	case c.o.StreamErrors:
@@ -335,7 +377,9 @@ func (c *Conn) onSettings(f frame, p []byte) *Error {
 		if len(p) != 0 {
 			return fault(FrameSizeError, "SETTINGS acknowledgement with a payload")
 		}
-		c.acked = true
+		if !c.acked {
+			c.acked, c.trip = true, c.w.Now()-c.began
+		}
 		c.dec.limit = c.o.TableSize
 		if !c.settled {
 			return fault(ProtocolError, "first frame is not SETTINGS")

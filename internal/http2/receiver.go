@@ -11,12 +11,13 @@ import (
 type receiver struct {
 	s        *Stream
 	pieces   [][]byte
-	at       int    // pieces[at:] are not read
-	lent     []byte // by Next
-	small    []byte // the stream's own piece, for little
-	window   int64  // what the peer may send
-	target   int64  // what it may send when nothing waits to be read
-	credited int64  // what was read and not yet told
+	at       int        // pieces[at:] are not read
+	lent     []byte     // by Next
+	small    []byte     // the stream's own piece, for little
+	window   int64      // what the peer may send
+	target   int64      // what it may send when nothing waits to be read
+	last     fiber.Time // credit
+	credited int64      // what was read and not yet told
 	queued   int64
 	length   int64 // promised; -1: not said
 	ended    bool
@@ -30,7 +31,8 @@ type receiver struct {
 const smallPiece = 1 << 10
 
 func (b *receiver) begin(s *Stream) {
-	b.s, b.length, b.window, b.target = s, -1, int64(s.c.o.FirstWindow), int64(s.c.o.FirstWindow)
+	c := s.c
+	b.s, b.length, b.window, b.target, b.last = s, -1, int64(c.o.FirstWindow), int64(c.o.FirstWindow), c.w.Now()
 }
 
 // received takes in the payload of a DATA frame, of which n bytes count for the windows.
@@ -75,6 +77,7 @@ func (b *receiver) wake() {
 // queue copies p behind what is there.
 func (b *receiver) queue(p []byte) {
 	b.queued += int64(len(p))
+	b.s.c.flow.queued += int64(len(p))
 	for len(p) > 0 {
 		if n := len(b.pieces); n > b.at {
 			last := &b.pieces[n-1]
@@ -137,6 +140,7 @@ func (b *receiver) Next(wait bool) ([]byte, error) {
 	b.lent = p
 	n := int64(len(p))
 	b.queued -= n
+	b.s.c.flow.queued -= n
 	b.s.c.credit(n)
 	b.credit(n)
 	return p, nil
@@ -164,11 +168,13 @@ func (b *receiver) credit(n int64) {
 // grow widens the window of a stream whose reader keeps up, as long as all streams together leave half of the connection's to others.
 func (b *receiver) grow() {
 	c := b.s.c
-	most := min(int64(c.o.StreamWindow), int64(c.o.ConnWindow)/int64(2*max(1, len(c.streams))))
-	if more := min(b.target, most-b.target); b.queued == 0 && more > 0 {
-		b.target += more
-		b.credited += more
+	if !c.limited(&b.last) || b.queued > 0 {
+		return
 	}
+	most := min(int64(c.o.StreamWindow), c.flow.target/int64(2*max(1, len(c.streams))))
+	more := max(0, min(b.target, most-b.target))
+	b.target += more
+	b.credited += more
 }
 
 // drop gives back what nobody has read.
@@ -178,6 +184,7 @@ func (b *receiver) drop() {
 		b.put(p)
 	}
 	if b.queued > 0 {
+		b.s.c.flow.queued -= b.queued
 		b.s.c.credit(b.queued)
 	}
 }

@@ -110,6 +110,7 @@ func (s *Stream) free() {
 
 // serve is the fiber of a server's stream.
 func (s *Stream) serve() {
+	s.c.fibers--
 	defer s.served()
 	s.c.handler.Serve(s)
 }

@@ -68,13 +68,14 @@ type stage struct {
 func each(t *testing.T, h http.Handler, f func(t *testing.T, s *stage)) {
 	t.Helper()
 	for name, engine := range fibertest.Engines() {
-		t.Run(name, func(t *testing.T) { f(t, start(t, engine, h)) })
+		t.Run(name, func(t *testing.T) { f(t, start(t, engine, serve(t, h))) })
 	}
 }
 
-func start(t *testing.T, engine func(int) (*fiber.Worker, error), h http.Handler) *stage {
+// start starts a proxy in front of a host at a port.
+func start(t *testing.T, engine func(int) (*fiber.Worker, error), port string) *stage {
 	t.Helper()
-	text := configText(t, serve(t, h))
+	text := configText(t, port)
 	r, err := bootstrap.Load(bootstrap.Source{YAML: text})
 	if err != nil {
 		t.Fatal(err)
@@ -128,10 +129,7 @@ func serve(t *testing.T, h http.Handler) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	both := &http.Protocols{}
-	both.SetHTTP1(true)
-	both.SetUnencryptedHTTP2(true)
-	s := &http.Server{Handler: h, Protocols: both, ReadHeaderTimeout: time.Minute}
+	s := server(h)
 	ended := make(chan struct{})
 	go func() { // ends with Close
 		defer close(ended)
@@ -142,6 +140,14 @@ func serve(t *testing.T, h http.Handler) string {
 	t.Cleanup(func() { _ = s.Close(); <-ended })
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	return port
+}
+
+// server speaks both versions of HTTP.
+func server(h http.Handler) *http.Server {
+	both := &http.Protocols{}
+	both.SetHTTP1(true)
+	both.SetUnencryptedHTTP2(true)
+	return &http.Server{Handler: h, Protocols: both, ReadHeaderTimeout: time.Minute}
 }
 
 // client speaks one version of HTTP to the proxy.
