@@ -40,9 +40,10 @@ type config struct {
 type endpoint struct {
 	stream.Address
 
-	v4Too   bool // ipv4_compat
-	mode    fs.FileMode
-	options sockopt.List
+	v4Too     bool // ipv4_compat
+	mode      fs.FileMode
+	options   sockopt.List
+	namespace string // network_namespace_filepath; empty: that of the process
 }
 
 const (
@@ -165,6 +166,12 @@ func options(lists ...sockopt.List) sockopt.List {
 	return all
 }
 
+// Address reads where to listen, and the mode of a unix socket; 0: whatever the umask leaves.
+func Address(p *corev3.Address) (stream.Address, fs.FileMode, error) {
+	e, err := parseAddress(p)
+	return e.Address, e.mode, err
+}
+
 func parseAddress(p *corev3.Address) (endpoint, error) {
 	switch a := p.GetAddress().(type) {
 	case *corev3.Address_SocketAddress:
@@ -183,10 +190,8 @@ func parseSocketAddress(a *corev3.SocketAddress) (e endpoint, err error) {
 		return e, errors.New("socket_address.protocol: UDP listeners are not supported")
 	case a.GetNamedPort() != "":
 		return e, errors.New("socket_address.named_port: IP resolver can't handle named ports")
-	case a.GetResolverName() != "":
+	case a.GetResolverName() != "" && a.GetResolverName() != "envoy.ip":
 		return e, fmt.Errorf("socket_address.resolver_name: unknown address resolver: %s", a.GetResolverName())
-	case a.GetNetworkNamespaceFilepath() != "":
-		return e, errors.New("socket_address.network_namespace_filepath: is not supported")
 	}
 	ip, err := netip.ParseAddr(a.GetAddress())
 	if err != nil {
@@ -196,7 +201,7 @@ func parseSocketAddress(a *corev3.SocketAddress) (e endpoint, err error) {
 	if a.GetIpv4Compat() && ip != netip.IPv6Unspecified() && !ip.Is4In6() {
 		return e, fmt.Errorf("socket_address.ipv4_compat: only IPv6 address '::' or valid IPv4-mapped IPv6 address can set ipv4_compat: %s", e.AddrPort)
 	}
-	e.v4Too = a.GetIpv4Compat()
+	e.v4Too, e.namespace = a.GetIpv4Compat(), a.GetNetworkNamespaceFilepath()
 	return e, nil
 }
 

@@ -277,7 +277,7 @@ func distinct(l []*chain) []*chain {
 
 // bind opens the sockets; on error none is left open.
 func (l *Listener) bind(c *config) error {
-	if !c.bind {
+	if !c.bind || l.m.config.Validate {
 		return nil
 	}
 	for i := range c.endpoints {

@@ -33,6 +33,8 @@ type Config struct {
 	// MaxConnections bounds the connections of all listeners that do not ignore it (the overload manager's resource
 	// global_downstream_max_connections); 0: the runtime key of the same meaning does.
 	MaxConnections int64
+	// Validate leaves out what a validation must not do: no socket is bound.
+	Validate bool
 }
 
 // Manager owns the listeners of a process: those that are active, warming and draining. Its methods are called on the control
@@ -203,7 +205,7 @@ func (m *Manager) taken(c *config) error {
 		}
 		for _, mine := range c.endpoints {
 			for _, other := range l.config().endpoints {
-				if mine.Address == other.Address && (mine.Path != "" || mine.Port() != 0) {
+				if mine.Address == other.Address && mine.namespace == other.namespace && (mine.Path != "" || mine.Port() != 0) {
 					return fmt.Errorf("has duplicate address '%s' as existing listener '%s'", mine, l.name)
 				}
 			}

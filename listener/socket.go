@@ -15,11 +15,15 @@ func (b *bound) open(c *config, workers int) error {
 	}
 	at := b.Address
 	for range workers {
-		s, err := fiber.Bind(fiber.ListenConfig{
-			Address: at, Backlog: c.backlog, ReusePort: reuse, V6Only: !b.v4Too, Mode: b.mode,
-			Control:   func(fd int) error { return b.options.Apply(fd, sockopt.Prebind) },
-			Bound:     func(fd int) error { return b.options.Apply(fd, sockopt.Bound) },
-			Listening: func(fd int) error { return b.options.Apply(fd, sockopt.Listening) },
+		var s *fiber.Socket
+		err := within(b.namespace, func() (err error) {
+			s, err = fiber.Bind(fiber.ListenConfig{
+				Address: at, Backlog: c.backlog, ReusePort: reuse, V6Only: !b.v4Too, Mode: b.mode,
+				Control:   func(fd int) error { return b.options.Apply(fd, sockopt.Prebind) },
+				Bound:     func(fd int) error { return b.options.Apply(fd, sockopt.Bound) },
+				Listening: func(fd int) error { return b.options.Apply(fd, sockopt.Listening) },
+			})
+			return err
 		})
 		if err != nil {
 			return err
