@@ -47,6 +47,7 @@ func TestAdminPages(t *testing.T) {
 	}{
 		{"GET", "/ready", 200, text, `^LIVE\n$`},
 		{"GET", "/server_info", 200, json, `"version": ".*/1\.40\.0/[^"]*",\n "state": "LIVE",(.|\n)*"command_line_options": \{(.|\n)*"drain_time": "1s"`},
+		{"GET", "/server_info", 200, json, `"name": "envoy.filters.http.router",\n +"category": "envoy.filters.http",\n(.|\n)*"type_urls": \[\n +"envoy.extensions.filters.http.router.v3.Router"\n`},
 		{"GET", "/stats?filter=^server\\.(live|state)$", 200, text, `^server.live: 1\nserver.state: 0\n$`},
 		{"GET", "/stats?filter=^server\\.live$&format=json", 200, json, `^\{"stats":\[\{"name":"server.live","value":1\}\]\}$`},
 		{"GET", "/stats?filter=server.initialization_time_ms", 200, text, `server.initialization_time_ms: P0\(.*\) P25.* P100\(\S+,\S+\)\n$`},

@@ -15,8 +15,6 @@ import (
 	caresv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/network/dns_resolver/cares/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/regex_engines/v3" // the engine that there is
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
-	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/outrigger-proxy/outrigger/cluster"
@@ -44,15 +42,24 @@ type config struct {
 }
 
 // parse translates the bootstrap, or refuses what this build cannot honour.
-func parse(b *bootstrapv3.Bootstrap, flags *adminv3.CommandLineOptions) (*config, error) {
+func parse(b *bootstrapv3.Bootstrap, flags *adminv3.CommandLineOptions, e *filter.Extensions) (*config, error) {
 	if err := refuse(b); err != nil {
 		return nil, err
 	}
-	c := &config{node: parseNode(b.GetNode(), flags), flush: 5 * time.Second, version: buildNumber()}
+	c := &config{node: parseNode(b.GetNode(), flags, e), flush: 5 * time.Second, version: buildNumber()}
 	l := c.node.GetLocality()
 	c.locality = cluster.Locality{Region: l.GetRegion(), Zone: l.GetZone(), Subzone: l.GetSubZone()}
+	if b.GetStatsFlushInterval() != nil && b.GetStatsFlushOnAdmin() {
+		return nil, errors.New("stats_flush_on_admin: only one of stats_flush_interval or stats_flush_on_admin should be set")
+	}
+	if b.GetWatchdog() != nil && b.GetWatchdogs() != nil {
+		return nil, errors.New("watchdogs: only one of watchdog or watchdogs should be set")
+	}
 	if d := b.GetStatsFlushInterval(); d != nil {
 		c.flush = d.AsDuration()
+	}
+	if e := b.GetStatsEvictionInterval(); e != nil && e.AsDuration()%c.flush != 0 {
+		return nil, errors.New("stats_eviction_interval: must be a multiple of stats_flush_interval")
 	}
 	if b.GetStatsFlushOnAdmin() {
 		c.flush = 0
@@ -106,15 +113,12 @@ func refuse(b *bootstrapv3.Bootstrap) error {
 		{"watchdogs.worker_watchdog.actions", len(b.GetWatchdogs().GetWorkerWatchdog().GetActions()) > 0},
 		{"config_sources", len(b.GetConfigSources()) > 0},
 		{"default_config_source", b.GetDefaultConfigSource() != nil},
-		{"default_socket_interface", b.GetDefaultSocketInterface() != ""},
+		{"default_socket_interface", b.GetDefaultSocketInterface() != "" && b.GetDefaultSocketInterface() != socketInterface},
 		{"certificate_provider_instances", len(b.GetCertificateProviderInstances()) > 0},
 		{"xds_delegate_extension", b.GetXdsDelegateExtension() != nil},
 		{"xds_config_tracker_extension", b.GetXdsConfigTrackerExtension() != nil},
 		{"listener_manager", b.GetListenerManager() != nil},
-		{"stats_eviction_interval", b.GetStatsEvictionInterval() != nil},
 		{"node_context_params", len(b.GetNodeContextParams()) > 0},
-		{"perf_tracing_file_path", b.GetPerfTracingFilePath() != ""},
-		{"enable_worker_cpu_affinity", b.GetEnableWorkerCpuAffinity()},
 	} {
 		if r.set {
 			return fmt.Errorf("%s: not supported by this build", r.path)
@@ -123,33 +127,11 @@ func refuse(b *bootstrapv3.Bootstrap) error {
 	return nil
 }
 
+// socketInterface is the one that there is.
+const socketInterface = "envoy.extensions.network.socket_interface.default_socket_interface"
+
 // internalListener is accepted without effect: it only allows internal listeners, which are refused where one is configured.
 const internalListener = "envoy.extensions.bootstrap.internal_listener.v3.InternalListener"
-
-// parseNode completes the node: the flags count more than the bootstrap, as in Envoy, and the build says who it is.
-func parseNode(n *corev3.Node, flags *adminv3.CommandLineOptions) *corev3.Node {
-	if n == nil {
-		n = &corev3.Node{}
-	}
-	n = proto.CloneOf(n)
-	if v := flags.GetServiceNode(); v != "" {
-		n.Id = v
-	}
-	if v := flags.GetServiceCluster(); v != "" {
-		n.Cluster = v
-	}
-	if z := flags.GetServiceZone(); z != "" {
-		if n.Locality == nil {
-			n.Locality = &corev3.Locality{}
-		}
-		n.Locality.Zone = z
-	}
-	n.UserAgentName = "envoy"
-	n.UserAgentVersionType = &corev3.Node_UserAgentBuildVersion{UserAgentBuildVersion: &corev3.BuildVersion{
-		Version: &typev3.SemanticVersion{MajorNumber: 1, MinorNumber: 40},
-	}}
-	return n
-}
 
 // parseDNS joins the ways to describe the resolver, of which the newest wins.
 func parseDNS(b *bootstrapv3.Bootstrap) (*corev3.TypedExtensionConfig, error) {
@@ -186,30 +168,26 @@ func (c *config) parseStats(p *metricsv3.StatsConfig, cli []string) (err error) 
 
 func parseTags(p *metricsv3.StatsConfig, cli []string) (*stats.Tags, error) {
 	tags := stats.NewTags(p.GetUseAllDefaultTags() == nil || p.GetUseAllDefaultTags().GetValue())
-	seen := map[string]bool{}
+	given := map[string]bool{}
 	for _, t := range cli {
 		name, value, err := splitTag(t)
 		if err != nil {
 			return nil, err
 		}
 		tags.Fix(name, value)
-		seen[name] = true
+		given[name] = true
 	}
-	at := 0
 	for i, t := range p.GetStatsTags() {
-		if seen[t.GetTagName()] && t.GetTagName() != "" {
-			return nil, fmt.Errorf("stats_tags[%d]: tag name '%s' specified twice", i, t.GetTagName())
+		if given[t.GetTagName()] {
+			return nil, fmt.Errorf("stats_tags[%d]: tag name '%s' is given by --stats-tag, too", i, t.GetTagName())
 		}
-		seen[t.GetTagName()] = true
 		if v, ok := t.GetTagValue().(*metricsv3.TagSpecifier_FixedValue); ok {
 			tags.Fix(t.GetTagName(), v.FixedValue)
 			continue
 		}
-		before := tags.Len()
-		if err := tags.Extract(at, t.GetTagName(), t.GetRegex()); err != nil {
+		if err := tags.Extract(t.GetTagName(), t.GetRegex()); err != nil {
 			return nil, fmt.Errorf("stats_tags[%d]: %w", i, err)
 		}
-		at += tags.Len() - before
 	}
 	return tags, nil
 }
@@ -257,7 +235,7 @@ func parseBuckets(settings []*metricsv3.HistogramBucketSettings) (func(string) [
 		}
 		bounds := slices.Sorted(slices.Values(s.GetBuckets()))
 		if len(bounds) == 0 {
-			return nil, errors.New("histogram_bucket_settings: buckets must not be empty")
+			bounds = stats.Buckets()
 		}
 		rules = append(rules, rule{m, bounds})
 	}

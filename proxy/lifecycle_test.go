@@ -218,12 +218,12 @@ func TestAdminAddressPath(t *testing.T) {
 
 func TestWhatCannotBeHonouredIsRefused(t *testing.T) {
 	for want, config := range map[string]string{
-		"dynamic_resources.lds_config.ads: there is no ads_config": `dynamic_resources: {lds_config: {ads: {}}}`,
-		"overload_manager.resource_monitors[0]: didn't find":       `overload_manager: {resource_monitors: [{name: x}]}`,
-		"cluster_manager: local_cluster_name: local cluster":       `cluster_manager: {local_cluster_name: none}`,
-		"stats_config: stats_tags[0]: regex":                       `stats_config: {stats_tags: [{tag_name: a, regex: "("}]}`,
-		"stats_config: stats_matcher: exclusion_list":              `stats_config: {stats_matcher: {exclusion_list: {patterns: [{safe_regex: {regex: "("}}]}}}`,
-		"admin: address: malformed IP address: nowhere":            `admin: {address: {socket_address: {address: nowhere, port_value: 0}}}`,
+		"dynamic_resources.lds_config.ads: there is no ads_config":              `dynamic_resources: {lds_config: {ads: {}}}`,
+		"overload_manager.resource_monitors[0]: didn't find":                    `overload_manager: {resource_monitors: [{name: x}]}`,
+		"cluster_manager: local_cluster_name: local cluster":                    `cluster_manager: {local_cluster_name: none}`,
+		"stats_config: stats_tags[0]: regex":                                    `stats_config: {stats_tags: [{tag_name: a, regex: "("}]}`,
+		"stats_config: stats_matcher: exclusion_list":                           `stats_config: {stats_matcher: {exclusion_list: {patterns: [{safe_regex: {regex: "("}}]}}}`,
+		"admin: address: socket_address.address: malformed IP address: nowhere": `admin: {address: {socket_address: {address: nowhere, port_value: 0}}}`,
 		`listener "l": `: `static_resources: {listeners: [{name: l, address: {socket_address: {address: 127.0.0.1, port_value: 0}}, filter_chains: [{filters: [{name: x}]}]}]}`,
 		`cluster "c": `:  `static_resources: {clusters: [{name: c, lb_policy: MAGLEV, type: EDS}]}`,
 	} {

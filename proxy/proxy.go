@@ -78,7 +78,7 @@ func New(b *bootstrapv3.Bootstrap, o Options) (*Proxy, error) {
 	if o.Started.IsZero() {
 		o.Started = time.Now()
 	}
-	c, err := parse(b, o.Flags)
+	c, err := parse(b, o.Flags, o.Extensions)
 	if err != nil {
 		return nil, err
 	}
@@ -117,10 +117,8 @@ func (p *Proxy) build() (err error) {
 	p.Secrets.Resources = p.dynamic.client
 	p.makeManagers()
 	// The admin interface is there from the start, but what it asks of the control loop waits for Run.
-	if !p.validating() {
-		if err := p.openAdmin(); err != nil {
-			return fmt.Errorf("admin: %w", err)
-		}
+	if err := p.openAdmin(); err != nil {
+		return fmt.Errorf("admin: %w", err)
 	}
 	return p.addResources()
 }
@@ -164,7 +162,7 @@ func (p *Proxy) makeManagers() {
 	}
 	p.Listeners = listener.NewManager(listener.Config{
 		Process: p.process, Control: p.Control, Drain: p.drain, DrainTime: p.drainTime(),
-		DrainImmediate: p.options.Flags.GetDrainStrategy() == adminv3.CommandLineOptions_Immediate, MaxConnections: p.config.maxConnections,
+		Validate: p.validating(), DrainImmediate: p.options.Flags.GetDrainStrategy() == adminv3.CommandLineOptions_Immediate, MaxConnections: p.config.maxConnections,
 	})
 }
 
@@ -210,7 +208,10 @@ func (p *Proxy) openAdmin() (err error) {
 		Tags: p.config.tags, Buckets: p.config.buckets, Keep: p.config.keep, FlushOnAdmin: p.bootstrap.GetStatsFlushOnAdmin(),
 		Started: p.options.Started, Lifecycle: (*lifecycle)(p), Dynamic: &p.dynamic,
 	})
-	return err
+	if err != nil || p.admin == nil || p.validating() {
+		return err
+	}
+	return p.admin.Listen()
 }
 
 // Run serves until Quit, or until a drain that Shutdown began has ended.
@@ -219,6 +220,9 @@ func (p *Proxy) Run() {
 	goruntime.GOMAXPROCS(len(p.Workers) + 1)
 	var running sync.WaitGroup
 	p.watchWorkers()
+	if p.bootstrap.GetEnableWorkerCpuAffinity() {
+		p.pinWorkers()
+	}
 	running.Go(p.Control.Run)  // ends with p.Control.Stop
 	running.Go(p.watchControl) // ends with p.ended
 	for _, w := range p.Workers {

@@ -10,11 +10,11 @@ import (
 // Envoy reads the expressions of stats_tags with std::regex, which has look-around: istiod's bootstrap needs it. Package regexp has none, for
 // a good reason, so an expression that it refuses is given to a matcher that goes back, with a limit to its patience.
 
+// pattern finds groups: pairs of indexes, the whole match first, as regexp.Regexp does.
+type pattern interface{ FindStringSubmatchIndex(s string) []int }
+
 // lookaround is such an expression.
-type lookaround struct {
-	re     *regexp2.Regexp
-	groups int
-}
+type lookaround struct{ re *regexp2.Regexp }
 
 // patience is how long one name may take.
 const patience = 100 * time.Millisecond
@@ -24,15 +24,14 @@ func compilePattern(expression string) (pattern, error) {
 	if err == nil {
 		return re, nil
 	}
-	back, err2 := regexp2.Compile(expression, regexp2.RE2)
-	if err2 != nil {
-		return nil, err // in the words of the usual one
+	for _, dialect := range []regexp2.RegexOptions{regexp2.RE2, regexp2.ECMAScript} { // the first knows [[:digit:]], the second \cA and [^]
+		if back, err2 := regexp2.Compile(expression, dialect); err2 == nil {
+			back.MatchTimeout = patience
+			return &lookaround{back}, nil
+		}
 	}
-	back.MatchTimeout = patience
-	return &lookaround{back, len(back.GetGroupNumbers()) - 1}, nil
+	return nil, err // in the words of the usual one
 }
-
-func (l *lookaround) NumSubexp() int { return l.groups }
 
 // FindStringSubmatchIndex does what regexp.Regexp's does; names are of one byte to the character, or do not match.
 func (l *lookaround) FindStringSubmatchIndex(s string) []int {

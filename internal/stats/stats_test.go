@@ -147,7 +147,7 @@ func TestBinsHoldTheirValues(t *testing.T) {
 func TestTagsOfNames(t *testing.T) {
 	tags := stats.NewTags(true)
 	tags.Fix("mesh", "m1")
-	if err := tags.Extract(0, "reporter", `(reporter=\.=(.*?);\.;)`); err != nil {
+	if err := tags.Extract("reporter", `(reporter=\.=(.*?);\.;)`); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct{ name, want string }{
@@ -184,7 +184,7 @@ func TestTagsOfNames(t *testing.T) {
 
 func TestTagsWithLookAround(t *testing.T) {
 	tags := stats.NewTags(false)
-	if err := tags.Extract(0, "prefix", `^listener(?=\.).*?\.http\.(((?:[_.[:digit:]]*|[_\[\]aAbBcCdDeEfF[:digit:]]*))\.)`); err != nil { // of istiod's bootstrap
+	if err := tags.Extract("prefix", `^listener(?=\.).*?\.http\.(((?:[_.[:digit:]]*|[_\[\]aAbBcCdDeEfF[:digit:]]*))\.)`); err != nil { // of istiod's bootstrap
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{
@@ -199,14 +199,58 @@ func TestTagsWithLookAround(t *testing.T) {
 	}
 }
 
+// TestExpressions: look-ahead is there; of two values for a tag the first counts, and an expression
+// that may match anywhere comes before one for names that begin with a certain token; without a group nothing is found.
+func TestExpressions(t *testing.T) {
+	tags := stats.NewTags(false)
+	for _, e := range [][2]string{
+		{"version", `(\.v(?=\d)(\d+))`}, {"none", "server"}, {"who", `^server\.((.*?)\.)`}, {"who", `(who_(\w+)\.)`},
+	} {
+		if err := tags.Extract(e[0], e[1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, want := range map[string]string{
+		"a.v12.b": "a.b [{version 12}]", "a.vx.b": "a.vx.b []", "server.live.x": "server.x [{who live}]",
+		"server.live.who_me.x": "server.live.x [{who me}]",
+	} {
+		rest, found := tags.Split(name)
+		if got := fmt.Sprint(rest, " ", found); got != want {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
+	}
+}
+
 func TestTagErrors(t *testing.T) {
 	tags := stats.NewTags(false)
-	for _, c := range [][2]string{{"x", "("}, {"x", "a"}, {"unknown", ""}} {
-		if tags.Extract(0, c[0], c[1]) == nil {
+	for _, c := range [][2]string{
+		{"x", "("},
+		{"", "(a)"},
+		{"unknown", ""},
+		{"x", "(?<=a)(b)"},
+		{"x", "(?i)(b)"},
+		{"x", "(?P<n>b)"},
+		{"x", `\A(b)`},
+		{"x", `(b)\2`},
+		{"x", `(b)\`},
+		{"x", "(a{)"},
+		{"x", "(a{,3})"},
+		{"x", "(a})"},
+		{"x", "(a])"},
+		{"x", "(b)[]]"},
+		{"x", "(b)[a"},
+		{"x", "(b)[[:alpha:"},
+	} {
+		if tags.Extract(c[0], c[1]) == nil {
 			t.Errorf("%v was taken", c)
 		}
 	}
-	if err := tags.Extract(0, "envoy.cluster_name", ""); err != nil {
+	for _, e := range []string{`[a{}](b)\$\-\_`, `(b)\u0041\x41\cA\0`, `(b)\1`, "(b)[^]", `(b)[\]]`, "[[:alpha:]](b)", "a{2}b{2,}c{2,3}", "(?!a)(?:b)", "a"} {
+		if err := tags.Extract("x", e); err != nil {
+			t.Errorf("%s: %v", e, err)
+		}
+	}
+	if err := tags.Extract("envoy.cluster_name", ""); err != nil {
 		t.Error(err)
 	}
 }
@@ -316,4 +360,19 @@ func TestResetKeepsUse(t *testing.T) {
 	if want := []string{"rq_204 0", "rq_2xx 0", "rq_completed 0", "used 0"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
+}
+
+func FuzzExpression(f *testing.F) {
+	for _, e := range []string{`(\.v(?=\d)(\d+))`, "[[:alpha:]](b{2,})", `(a)[^\]]\1`, "(?:"} {
+		f.Add(e, "a.v1.b")
+	}
+	f.Fuzz(func(t *testing.T, expression, name string) {
+		tags := stats.NewTags(false)
+		if len(expression) > 30 || len(name) > 12 || tags.Extract("x", expression) != nil { // look-ahead may take exponential time
+			return
+		}
+		if rest, found := tags.Split(name); len(found) == 0 && rest != name {
+			t.Errorf("%q became %q without a tag", name, rest)
+		}
+	})
 }

@@ -1,6 +1,7 @@
 package stats
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -10,31 +11,35 @@ import (
 // Tag is a part of a name that stands for a dimension, such as the cluster.
 type Tag struct{ Name, Value string }
 
-// Tags takes the dimensions out of names (envoy.config.metrics.v3.StatsConfig.stats_tags). It is immutable once built.
+// Tags takes the dimensions out of names (envoy.config.metrics.v3.StatsConfig.stats_tags). Of two values for one tag the first counts:
+// fixed ones, then those of expressions that may match anywhere, then those of expressions for names with a certain first token.
 type Tags struct {
-	fixed      []Tag
-	extractors []extractor
+	fixed             []Tag
+	anywhere, rooted  []extractor // in the order of the configuration
+	defaults, dRooted []extractor // and Envoy's
 }
 
 // extractor finds one tag in a name: by a pattern of tokens, or by a regular expression.
 type extractor struct {
 	tag    string
-	tokens []string // `$` is the value, `*` any one token, `**` the rest; nil: pattern is used
+	tokens []string // `$` is the value, `*` any one token, `**` the rest; nil: an expression is used
 	hint   string   // a part that every matching name has
-	regexp pattern
-}
-
-// pattern finds groups: pairs of indexes, the whole match first, as regexp.Regexp does.
-type pattern interface {
-	FindStringSubmatchIndex(s string) []int
-	NumSubexp() int
+	text   string   // the expression
+	regexp pattern  // and compiled
 }
 
 // NewTags returns the extraction of Envoy's default tags, or an empty one.
 func NewTags(defaults bool) *Tags {
 	t := &Tags{}
-	if defaults {
-		t.extractors = defaultExtractors()
+	if !defaults {
+		return t
+	}
+	for _, e := range defaultExtractors() {
+		if e.rooted() {
+			t.dRooted = append(t.dRooted, e)
+		} else {
+			t.defaults = append(t.defaults, e)
+		}
 	}
 	return t
 }
@@ -42,14 +47,14 @@ func NewTags(defaults bool) *Tags {
 // Fix adds a tag that each statistic has.
 func (t *Tags) Fix(name, value string) { t.fixed = append(t.fixed, Tag{name, value}) }
 
-// Extract adds a tag that is found by a regular expression, before those that are there: its first group is taken out of the
-// name, and its second group, or its only one, is the value. An empty expression means the default one of that tag name.
-func (t *Tags) Extract(at int, name, expression string) error {
+// Extract adds a tag that is found by a regular expression of ECMAScript: its first group is taken out of the name, and its second
+// group, or its only one, is the value; without a group nothing is ever found. An empty expression means the default one of that tag name.
+func (t *Tags) Extract(name, expression string) error {
 	if expression == "" {
 		found := false
 		for _, e := range defaultExtractors() {
 			if e.tag == name {
-				t.extractors = slices.Insert(t.extractors, at, e)
+				t.extract(e)
 				found = true
 			}
 		}
@@ -58,35 +63,58 @@ func (t *Tags) Extract(at int, name, expression string) error {
 		}
 		return nil
 	}
+	if name == "" {
+		return errors.New("tag_name cannot be empty")
+	}
+	if err := ecmascript(expression); err != nil {
+		return fmt.Errorf("regex: '%s': %w", expression, err)
+	}
 	re, err := compilePattern(expression)
 	if err != nil {
 		return fmt.Errorf("regex: %w", err)
 	}
-	if re.NumSubexp() < 1 {
-		return fmt.Errorf("regex %q has no group to take the value from", expression)
-	}
-	t.extractors = slices.Insert(t.extractors, at, extractor{tag: name, regexp: re})
+	t.extract(extractor{tag: name, text: expression, regexp: re})
 	return nil
 }
 
-// Len is how many extractors there are: where the next one of the configuration goes.
-func (t *Tags) Len() int { return len(t.extractors) }
+func (t *Tags) extract(e extractor) {
+	if e.rooted() {
+		t.rooted = append(t.rooted, e)
+	} else {
+		t.anywhere = append(t.anywhere, e)
+	}
+}
+
+// rooted says that only names with a certain first token can match.
+func (e *extractor) rooted() bool {
+	if e.tokens != nil {
+		return !strings.ContainsAny(e.tokens[0], "$*")
+	}
+	rest := strings.TrimLeft(strings.TrimPrefix(e.text, "^"), "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
+	return strings.HasPrefix(e.text, "^") && len(rest) < len(e.text)-1 && strings.HasPrefix(rest, `\.`)
+}
 
 // cut is a piece of a name that goes, because it has become a tag.
 type cut struct{ from, to int }
 
 // Split returns name without the parts that became tags, and the tags. All extractors see the whole name.
 func (t *Tags) Split(name string) (string, []Tag) {
-	tags := slices.Clone(t.fixed)
-	var cuts []cut
-	for i := range t.extractors {
-		e := &t.extractors[i]
-		value, c, ok := e.find(name)
-		if !ok || slices.ContainsFunc(tags, func(t Tag) bool { return t.Name == e.tag }) {
-			continue
+	var tags []Tag
+	has := func(name string) bool { return slices.ContainsFunc(tags, func(t Tag) bool { return t.Name == name }) }
+	for _, f := range t.fixed {
+		if !has(f.Name) {
+			tags = append(tags, f)
 		}
-		tags = append(tags, Tag{e.tag, value})
-		cuts = append(cuts, c)
+	}
+	var cuts []cut
+	for _, list := range [][]extractor{t.anywhere, t.defaults, t.rooted, t.dRooted} {
+		for i := range list {
+			e := &list[i]
+			if value, c, ok := e.find(name); ok && !has(e.tag) {
+				tags = append(tags, Tag{e.tag, value})
+				cuts = append(cuts, c)
+			}
+		}
 	}
 	return remove(name, cuts), tags
 }
@@ -112,7 +140,7 @@ func (e *extractor) find(name string) (string, cut, bool) {
 		return "", cut{}, false
 	}
 	m := e.regexp.FindStringSubmatchIndex(name)
-	if m == nil || m[2] < 0 {
+	if len(m) < 4 || m[2] < 0 {
 		return "", cut{}, false
 	}
 	value := name[m[2]:m[3]]
@@ -154,7 +182,7 @@ func (e *extractor) token(name string) (value string, c cut, found bool) {
 func defaultExtractors() []extractor {
 	const address = `(?:[_.[:digit:]]*|[_\[\]aAbBcCdDeEfF[:digit:]]*)`
 	re := func(tag, hint, pattern string) extractor {
-		return extractor{tag: "envoy." + tag, hint: hint, regexp: regexp.MustCompile(pattern)}
+		return extractor{tag: "envoy." + tag, hint: hint, text: pattern, regexp: regexp.MustCompile(pattern)}
 	}
 	tok := func(tag, pattern string) extractor {
 		return extractor{tag: "envoy." + tag, tokens: strings.Split(pattern, ".")}

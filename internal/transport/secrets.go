@@ -50,6 +50,9 @@ func NewSecrets(post func(func()) bool, log *zap.Logger, scope stats.Scope) *Sec
 // Add takes the secrets of the bootstrap in. Its errors begin with the index.
 func (s *Secrets) Add(list []*tlsv3.Secret) error {
 	for i, p := range list {
+		if p.GetType() == nil {
+			return fmt.Errorf("[%d]: Secret type not implemented", i)
+		}
 		if s.static[p.GetName()] != nil {
 			return fmt.Errorf("[%d]: Duplicate static %s secret name %s", i, kindOf(p), p.GetName())
 		}

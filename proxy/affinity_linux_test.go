@@ -1,0 +1,34 @@
+package proxy_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestWorkersArePinned: each worker that has a thread for itself runs on one CPU.
+func TestWorkersArePinned(t *testing.T) {
+	r := start(t, "enable_worker_cpu_affinity: true\n"+strings.ReplaceAll(http1, "{{port}}", "1"), options(time.Second))
+	for i, w := range r.Workers {
+		count := make(chan int, 1)
+		w.Post(func() {
+			var set unix.CPUSet
+			if err := unix.SchedGetaffinity(0, &set); err != nil {
+				t.Error(err)
+			}
+			count <- set.Count()
+		})
+		if n := <-count; w.OwnsThread() && n != 1 {
+			t.Errorf("worker %d may run on %d CPUs", i, n)
+		}
+	}
+	want := "listener_manager.workers_pinned: 2\n"
+	if !r.Workers[0].OwnsThread() {
+		want = "listener_manager.workers_pinned: 0\n"
+	}
+	if _, _, got := r.ask(t, "GET", "/stats?filter=workers_pinned"); got != want {
+		t.Errorf("%s", got)
+	}
+}
