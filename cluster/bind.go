@@ -58,6 +58,9 @@ func parseBind(b *corev3.BindConfig) (o bindOptions, err error) {
 	if len(b.GetExtraSourceAddresses()) > 0 && len(b.GetAdditionalSourceAddresses()) > 0 {
 		return o, refused("extra_source_addresses", "cannot be combined with additional_source_addresses")
 	}
+	if len(b.GetExtraSourceAddresses())+len(b.GetAdditionalSourceAddresses()) > 1 {
+		return o, refused("extra_source_addresses", "only one extra or additional source address is supported")
+	}
 	if b.GetFreebind().GetValue() {
 		o.options = append(o.options, sockopt.Freebind()...)
 	}
@@ -98,6 +101,11 @@ func (o *bindOptions) add(path string, s *corev3.SocketAddress, options sockopt.
 	a, _, _, err := discovery.Address(&corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: s}}, false)
 	if err != nil {
 		return fmt.Errorf("%s.%w", path, err)
+	}
+	for _, s := range o.sources {
+		if s.address.Addr().Is4() == a.Addr().Is4() {
+			return fmt.Errorf("%s: two source addresses of the same IP version", path)
+		}
 	}
 	o.sources = append(o.sources, source{a, options})
 	return nil

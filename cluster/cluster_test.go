@@ -97,6 +97,14 @@ func TestRefused(t *testing.T) {
 		},
 		{"load_assignment: {cluster_name: c, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 10.0.0.1, port_value: 70000}}}}]}]}", "port 70000 is out of range"},
 		{"load_assignment: {cluster_name: c, endpoints: [{lb_endpoints: [{endpoint_name: x}]}]}", "endpoint_name: \"x\" is not among named_endpoints"},
+		{"load_assignment: {cluster_name: c, named_endpoints: {x: {address: {socket_address: {address: 10.0.0.7, port_value: 1}}}}, endpoints: [{lb_endpoints: [{endpoint_name: x}]}]}", "endpoints[0].lb_endpoints[0].endpoint_name: is for EDS clusters"},
+		{"transport_socket_matches: [{name: x}]", "transport_socket_matches[0].transport_socket: didn't find a registered implementation"},
+		{"typed_extension_protocol_options: {x: {'@type': type.googleapis.com/envoy.extensions.upstreams.tcp.v3.TcpProtocolOptions}}", "typed_extension_protocol_options[x]: Didn't find a registered"},
+		{"upstream_bind_config: {source_address: {address: 1.2.3.4, port_value: 0}, extra_source_addresses: [{address: {address: 1.2.3.5, port_value: 0}}]}", "extra_source_addresses[0].address: two source addresses of the same IP version"},
+		{"upstream_bind_config: {source_address: {address: 1.2.3.4, port_value: 0}, extra_source_addresses: [{address: {address: '::1', port_value: 0}}, {address: {address: '::2', port_value: 0}}]}", "upstream_bind_config.extra_source_addresses: only one"},
+		{"common_lb_config: {consistent_hashing_lb_config: {use_hostname_for_hashing: true}}", "common_lb_config.consistent_hashing_lb_config.use_hostname_for_hashing: "},
+		{"lb_subset_config: {subset_selectors: [{keys: [a, b], fallback_policy: NO_FALLBACK, fallback_keys_subset: [a]}]}", "subset_selectors[0].fallback_keys_subset: "},
+		{"load_balancing_policy: {policies: [{typed_extension_config: {name: w, typed_config: {'@type': type.googleapis.com/envoy.extensions.load_balancing_policies.wrr_locality.v3.WrrLocality}}}]}", "endpoint_picking_policy: WrrLocality takes no policy"},
 		{"load_assignment: {cluster_name: c, policy: {drop_overloads: [{category: x}]}}", "load_assignment.policy.drop_overloads"},
 		{"upstream_bind_config: {extra_source_addresses: [{address: {address: 1.2.3.4, port_value: 0}}]}", "upstream_bind_config.source_address: is required"},
 		{"filters: [{name: x}]", "filters[0]: Didn't find a registered implementation for name: 'x'"},
@@ -124,8 +132,7 @@ func TestDefaultsAndSettings(t *testing.T) {
 		"http_protocol_options: {enable_trailers: true, header_key_format: {proper_case_words: {}}}\n" +
 		"circuit_breakers: {thresholds: [{priority: HIGH, max_connections: 1, retry_budget: {}}, {max_requests: 2, track_remaining: true}], per_host_thresholds: [{max_connections: 9}]}\n" +
 		"track_cluster_stats: {request_response_sizes: true}\nload_balancing_policy: {policies: [{typed_extension_config: {name: x, typed_config: " +
-		"{'@type': type.googleapis.com/envoy.extensions.load_balancing_policies.wrr_locality.v3.WrrLocality, endpoint_picking_policy: {policies: [{typed_extension_config: {name: z, typed_config: " +
-		"{'@type': type.googleapis.com/envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest, choice_count: 4, slow_start_config: {slow_start_window: 60s}}}}]}}}}]}"
+		"{'@type': type.googleapis.com/envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest, choice_count: 4, slow_start_config: {slow_start_window: 60s}}}}]}"
 	for _, c := range []struct {
 		text string
 		want []any
@@ -215,7 +222,6 @@ func TestPick(t *testing.T) {
 		{"no priority is left", assignment(endpoints("")), lb.Request{Avoid: 1}, 5, map[int]int{1: 5}},
 		{"localities", "common_lb_config: {locality_weighted_lb_config: {}}\n" + assignment(near+endpoints(""), far+"lb_endpoints: [{endpoint: {address: {socket_address: {address: 10.0.0.9, port_value: 1}}}}]"), lb.Request{}, 8, map[int]int{1: 2, 9: 6}},
 		{"localities without weights", assignment(near+endpoints(""), far+"lb_endpoints: [{endpoint: {address: {socket_address: {address: 10.0.0.9, port_value: 1}}}}]"), lb.Request{}, 8, map[int]int{1: 4, 9: 4}},
-		{"named endpoints", "load_assignment: {cluster_name: c, named_endpoints: {x: {address: {socket_address: {address: 10.0.0.7, port_value: 1}}}}, endpoints: [{lb_endpoints: [{endpoint_name: x}]}]}", lb.Request{}, 1, map[int]int{7: 1}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := &fiber.Worker{}

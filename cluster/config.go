@@ -7,6 +7,7 @@ import (
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	genericv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/generic/v3"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -125,6 +126,11 @@ func upstreamConfig(c *corev3.TypedExtensionConfig) error {
 	return refused("upstream_config", fmt.Sprintf("didn't find a registered implementation for '%s' with type URL: '%s'", c.GetName(), c.GetTypedConfig().GetTypeUrl()))
 }
 
+// builtinTypes are the extensions that need no configuration of their own.
+var builtinTypes = map[string]kind{
+	"envoy.cluster.static": static, "envoy.cluster.strict_dns": strictDNS, "envoy.cluster.logical_dns": logicalDNS, "envoy.cluster.original_dst": originalDst,
+}
+
 func (o *config) parseType(c *clusterv3.Cluster) (err error) {
 	names := false
 	switch c.GetType() {
@@ -139,7 +145,11 @@ func (o *config) parseType(c *clusterv3.Cluster) (err error) {
 		o.kind = eds
 		return o.parseEDS(c)
 	}
-	if t := c.GetClusterType(); t != nil {
+	t := c.GetClusterType()
+	if kind, ok := builtinTypes[t.GetName()]; ok && t.GetTypedConfig() == nil {
+		o.kind, names, t = kind, kind == strictDNS || kind == logicalDNS, nil
+	}
+	if t != nil {
 		if err := o.parseClusterType(t); err != nil {
 			return fmt.Errorf("cluster_type: %w", err)
 		}
@@ -158,6 +168,8 @@ func (o *config) parseType(c *clusterv3.Cluster) (err error) {
 
 func (o *config) checkType(c *clusterv3.Cluster) error {
 	switch o.kind {
+	case static:
+		return namesEndpoints(c.GetLoadAssignment())
 	case logicalDNS:
 		g := o.assignment.Groups
 		if len(g) != 1 || len(g[0].Endpoints) != 1 {
@@ -169,8 +181,17 @@ func (o *config) checkType(c *clusterv3.Cluster) error {
 		}
 		return o.parseOriginal(c)
 	}
-	if c.GetOriginalDstLbConfig() != nil {
-		return refused("original_dst_lb_config", "is for ORIGINAL_DST clusters alone")
+	return nil
+}
+
+// namesEndpoints refuses endpoints that are only named: Envoy looks at named_endpoints in EDS alone.
+func namesEndpoints(a *endpointv3.ClusterLoadAssignment) error {
+	for i, l := range a.GetEndpoints() {
+		for j, e := range l.GetLbEndpoints() {
+			if e.GetEndpointName() != "" {
+				return refused(fmt.Sprintf("load_assignment.endpoints[%d].lb_endpoints[%d].endpoint_name", i, j), "is for EDS clusters")
+			}
+		}
 	}
 	return nil
 }

@@ -53,6 +53,9 @@ func (o *config) parseHTTP(c *clusterv3.Cluster) error {
 	at := ""
 	for name, a := range c.GetTypedExtensionProtocolOptions() {
 		path := fmt.Sprintf("typed_extension_protocol_options[%s]", name)
+		if name != string(a.MessageName()) {
+			return fmt.Errorf("%s: Didn't find a registered network or http filter or protocol options implementation for name: '%s'", path, name)
+		}
 		m, _, err := protofile.Unpack(a)
 		if err != nil {
 			return fmt.Errorf("%s: %w", path, err)

@@ -57,7 +57,7 @@ func (c *Cluster) member(e *discovery.Endpoint, g *discovery.Group, members map[
 	if key == "" {
 		key = e.Address.String()
 	}
-	to := pool.Target{Address: e.Address, Additional: e.Additional, Hostname: e.Hostname, Socket: c.sockets.choose(e.Metadata, g.Metadata)}
+	to := pool.Target{Address: e.Address, Additional: e.Additional, Hostname: e.Hostname, Socket: c.sockets.forHost(e, g)}
 	m := members[key]
 	if m == nil {
 		m = c.members[key]

@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"reflect"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+
+	"github.com/outrigger-proxy/outrigger/cluster/discovery"
 	"github.com/outrigger-proxy/outrigger/cluster/pool"
 	"github.com/outrigger-proxy/outrigger/internal/stats"
 	"github.com/outrigger-proxy/outrigger/internal/stream"
@@ -30,7 +33,11 @@ func (m *Manager) sockets(of *Cluster) (s *sockets, err error) {
 		return nil, fmt.Errorf("transport_socket: %w", err)
 	}
 	for i, c := range of.Proto.GetTransportSocketMatches() {
-		built, err := m.transport(of, c.GetTransportSocket())
+		given := c.GetTransportSocket()
+		if given == nil {
+			given = &corev3.TransportSocket{} // which is not found
+		}
+		built, err := m.transport(of, given)
 		if err != nil {
 			s.close()
 			return nil, fmt.Errorf("transport_socket_matches[%d].transport_socket: %w", i, err)
@@ -38,6 +45,15 @@ func (m *Manager) sockets(of *Cluster) (s *sockets, err error) {
 		s.matches = append(s.matches, socketMatch{c.GetMatch().AsMap(), built, of.Codes.Sub(c.GetName()).Counter("total_match_count")})
 	}
 	return s, nil
+}
+
+// forHost is the socket for a host, and changed as its metadata say.
+func (s *sockets) forHost(e *discovery.Endpoint, g *discovery.Group) TransportSocket {
+	t := s.choose(e.Metadata, g.Metadata)
+	if h, ok := t.(HostSocket); ok && len(e.Typed) > 0 {
+		return h.ForHost(e.Typed)
+	}
+	return t
 }
 
 // choose finds the socket for a host: by its own metadata, then by those of its locality.

@@ -3,6 +3,7 @@ package cluster
 import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	rawv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/raw_buffer/v3"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/outrigger-proxy/outrigger/cluster/pool"
 	"github.com/outrigger-proxy/outrigger/internal/extension"
@@ -22,6 +23,11 @@ type TransportSocket interface {
 // it tells different things.
 type HeaderSocket interface {
 	Header(t pool.Transport, downstream *stream.Conn) pool.Transport
+}
+
+// HostSocket is a TransportSocket that the metadata of a host may change. What it returns is compared with ==.
+type HostSocket interface {
+	ForHost(typed map[string]*anypb.Any) TransportSocket
 }
 
 // TransportEnv is what transport sockets are built for.
@@ -64,7 +70,7 @@ func (rawBuffer) Client(_ *fiber.Worker, c fiber.Conn, _ *pool.Info) (fiber.Conn
 }
 
 func (m *Manager) transport(c *Cluster, t *corev3.TransportSocket) (TransportSocket, error) {
-	if t == nil || t.GetTypedConfig() == nil && (t.GetName() == "raw_buffer" || t.GetName() == "envoy.transport_sockets.raw_buffer") {
+	if t == nil {
 		return rawBuffer{}, nil
 	}
 	return m.env.Extensions.TransportSockets.Build(t.GetTypedConfig(), TransportEnv{

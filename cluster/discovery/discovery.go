@@ -4,6 +4,8 @@ package discovery
 import (
 	"time"
 
+	"google.golang.org/protobuf/types/known/anypb"
+
 	"github.com/outrigger-proxy/outrigger/internal/stream"
 )
 
@@ -56,6 +58,7 @@ type Endpoint struct {
 	Key        string
 	Additional []stream.Address // further addresses of the same host, for happy eyeballs
 	Metadata   stream.Metadata
+	Typed      map[string]*anypb.Any // typed_filter_metadata; transport sockets read it
 	Health     Health
 	Weight     uint32 // at least 1
 	Check      Check

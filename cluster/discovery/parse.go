@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
@@ -79,14 +80,10 @@ func group(l *endpointv3.LocalityLbEndpoints, named map[string]Endpoint, names b
 	case *endpointv3.LocalityLbEndpoints_LedsClusterLocalityConfig:
 		return g, errors.New(".leds_cluster_locality_config: endpoint discovery by locality is not supported yet")
 	}
-	var sum uint64
 	for i, p := range list {
 		e, err := lbEndpoint(p, named, names)
 		if err != nil {
 			return g, fmt.Errorf(".lb_endpoints[%d]%w", i, err)
-		}
-		if sum += uint64(e.Weight); sum > maxWeight {
-			return g, fmt.Errorf(".lb_endpoints[%d].load_balancing_weight: the sum of weights at priority %d exceeds %d", i, g.Priority, uint32(maxWeight))
 		}
 		g.Endpoints = append(g.Endpoints, e)
 	}
@@ -112,25 +109,24 @@ func lbEndpoint(p *endpointv3.LbEndpoint, named map[string]Endpoint, names bool)
 	if w := p.GetLoadBalancingWeight(); w != nil {
 		e.Weight = max(w.GetValue(), 1)
 	}
-	e.Metadata = Metadata(p.GetMetadata())
-	e.Health, err = health(p.GetHealthStatus())
-	return e, err
+	e.Metadata, e.Typed = Metadata(p.GetMetadata()), p.GetMetadata().GetTypedFilterMetadata()
+	e.Health = health(p.GetHealthStatus())
+	return e, nil
 }
 
-func health(s corev3.HealthStatus) (Health, error) {
+// health reads a status; one that only later versions know is taken for a good one.
+func health(s corev3.HealthStatus) Health {
 	switch s {
-	case corev3.HealthStatus_UNKNOWN, corev3.HealthStatus_HEALTHY:
-		return Healthy, nil
 	case corev3.HealthStatus_DEGRADED:
-		return Degraded, nil
+		return Degraded
 	case corev3.HealthStatus_UNHEALTHY:
-		return Unhealthy, nil
+		return Unhealthy
 	case corev3.HealthStatus_DRAINING:
-		return Draining, nil
+		return Draining
 	case corev3.HealthStatus_TIMEOUT:
-		return Timeout, nil
+		return Timeout
 	}
-	return 0, fmt.Errorf(".health_status: %v is not known", s)
+	return Healthy
 }
 
 func endpoint(p *endpointv3.Endpoint, names bool) (Endpoint, error) {
@@ -149,13 +145,10 @@ func endpoint(p *endpointv3.Endpoint, names bool) (Endpoint, error) {
 		return e, fmt.Errorf(".health_check_config.%w", err)
 	}
 	for i, more := range p.GetAdditionalAddresses() {
-		a, name, _, err := Address(more.GetAddress(), false)
-		if err == nil && (name != "" || a.Path != "") {
-			err = errors.New("only IP addresses may be added")
+		if e.Name != "" {
+			return e, fmt.Errorf(".additional_addresses[%d]: a name that is to be resolved takes no additional addresses", i)
 		}
-		if err == nil && e.Name != "" {
-			err = errors.New("a name that is to be resolved takes no additional addresses")
-		}
+		a, _, _, err := Address(more.GetAddress(), false)
 		if err != nil {
 			return e, fmt.Errorf(".additional_addresses[%d].address.%w", i, err)
 		}
@@ -178,12 +171,21 @@ func check(p *endpointv3.Endpoint_HealthCheckConfig) (c Check, err error) {
 	return c, nil
 }
 
+// maxUnixPath is the size of sockaddr_un.sun_path.
+const maxUnixPath = 108
+
 // Address reads an address: of an IP socket, a unix socket or, where names is set, a name with its port.
 func Address(p *corev3.Address, names bool) (a stream.Address, name string, port uint16, err error) {
 	switch k := p.GetAddress().(type) {
 	case *corev3.Address_Pipe:
 		a.Path = k.Pipe.GetPath()
-		return a, "", 0, nil
+		switch {
+		case strings.HasPrefix(a.Path, "@") && k.Pipe.GetMode() != 0:
+			err = errors.New("pipe.mode: Cannot set mode for Abstract AF_UNIX sockets")
+		case len(a.Path) >= maxUnixPath:
+			err = fmt.Errorf("pipe.path: Path %q exceeds maximum UNIX domain socket path size of %d", a.Path, maxUnixPath)
+		}
+		return a, "", 0, err
 	case *corev3.Address_SocketAddress:
 		return socketAddress(k.SocketAddress, names)
 	case *corev3.Address_EnvoyInternalAddress:
@@ -202,6 +204,8 @@ func socketAddress(s *corev3.SocketAddress, names bool) (a stream.Address, name 
 		err = errors.New("socket_address.named_port: there is no resolver that knows named ports")
 	case s.GetPortValue() > 65535:
 		err = fmt.Errorf("socket_address.port_value: port %d is out of range", s.GetPortValue())
+	case s.GetResolverName() != "" && names:
+		err = errors.New("socket_address.resolver_name: STRICT_DNS and LOGICAL_DNS clusters must NOT have a custom resolver name set")
 	case s.GetResolverName() != "" && s.GetResolverName() != "envoy.ip":
 		err = fmt.Errorf("socket_address.resolver_name: Unknown address resolver: %s", s.GetResolverName())
 	}

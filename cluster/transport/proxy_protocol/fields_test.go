@@ -10,5 +10,5 @@ import (
 )
 
 func TestFields(t *testing.T) {
-	fieldtest.Check(t, "fields.golden", &ppv3.ProxyProtocolUpstreamTransport{}, &corev3.ProxyProtocolConfig{}, &corev3.ProxyProtocolPassThroughTLVs{}, &corev3.TlvEntry{})
+	fieldtest.Check(t, "fields.golden", &ppv3.ProxyProtocolUpstreamTransport{}, &corev3.ProxyProtocolConfig{}, &corev3.ProxyProtocolPassThroughTLVs{}, &corev3.TlvEntry{}, &corev3.PerHostConfig{})
 }

@@ -3,6 +3,7 @@ package proxyprotocol
 import (
 	"encoding/binary"
 	"fmt"
+	"iter"
 	"net/netip"
 	"slices"
 
@@ -56,21 +57,54 @@ const maxTLVs = 1<<16 - 1 - 36
 // extensions are the TLVs as they are written; those that are configured stand in the place of those of the client.
 func (c *config) extensions(passed []stream.TLV) string {
 	var b []byte
-	add := func(t stream.TLV) {
-		if len(b)+3+len(t.Value) > maxTLVs {
-			return // Envoy sends no header at all then
-		}
-		b = append(b, t.Type)
-		b = binary.BigEndian.AppendUint16(b, uint16(len(t.Value)))
-		b = append(b, t.Value...)
-	}
 	for _, t := range c.added {
-		add(t)
+		b = appendTLV(b, t)
 	}
 	for _, t := range passed {
 		if c.pass[t.Type] && !slices.ContainsFunc(c.added, func(o stream.TLV) bool { return o.Type == t.Type }) {
-			add(t)
+			b = appendTLV(b, t)
 		}
 	}
 	return string(b)
+}
+
+// appendTLV writes t to b if there is room. (Envoy sends no header at all if there is none.)
+func appendTLV(b []byte, t stream.TLV) []byte {
+	if len(b)+3+len(t.Value) > maxTLVs {
+		return b
+	}
+	b = append(b, t.Type)
+	b = binary.BigEndian.AppendUint16(b, uint16(len(t.Value)))
+	return append(b, t.Value...)
+}
+
+// overlay puts the TLVs of a host before the others and in the place of those of the same type.
+func overlay(own, others string) string {
+	if own == "" {
+		return others
+	}
+	var has [256]bool
+	for t := range each(own) {
+		has[t[0]] = true
+	}
+	b := own
+	for t := range each(others) {
+		if !has[t[0]] && len(b)+len(t) <= maxTLVs {
+			b += t
+		}
+	}
+	return b
+}
+
+// each goes through TLVs as they are written.
+func each(tlvs string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for len(tlvs) >= 3 {
+			n := 3 + (int(tlvs[1])<<8 | int(tlvs[2]))
+			if !yield(tlvs[:n]) {
+				return
+			}
+			tlvs = tlvs[n:]
+		}
+	}
 }

@@ -6,6 +6,7 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	ppv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/proxy_protocol/v3"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/outrigger-proxy/outrigger/cluster"
 	"github.com/outrigger-proxy/outrigger/cluster/pool"
@@ -44,26 +45,33 @@ func TestHeaders(t *testing.T) {
 		name   string
 		config *corev3.ProxyProtocolConfig
 		client *stream.Conn
+		host   []*corev3.TlvEntry // in the metadata of the host
 		want   string
 	}{
-		{"1", &corev3.ProxyProtocolConfig{}, client, "PROXY TCP4 1.2.3.4 6.7.8.9 5 10\r\n"},
-		{"1, mixed", &corev3.ProxyProtocolConfig{}, six, "PROXY TCP6 ::1 ::ffff:6.7.8.9 5 10\r\n"},
-		{"1, own account", &corev3.ProxyProtocolConfig{}, nil, "PROXY TCP4 127.0.0.1 127.0.0.2 1 2\r\n"},
-		{"1, told", &corev3.ProxyProtocolConfig{}, told, "PROXY TCP4 9.9.9.9 8.8.8.8 9 8\r\n"},
-		{"2", &corev3.ProxyProtocolConfig{Version: corev3.ProxyProtocolConfig_V2}, client, signature + four + "\x00\x0c\x01\x02\x03\x04\x06\x07\x08\x09\x00\x05\x00\x0a"},
-		{"2, own account", &corev3.ProxyProtocolConfig{Version: corev3.ProxyProtocolConfig_V2}, nil, signature + "\x20\x00\x00\x00"},
+		{"1", &corev3.ProxyProtocolConfig{}, client, nil, "PROXY TCP4 1.2.3.4 6.7.8.9 5 10\r\n"},
+		{"1, mixed", &corev3.ProxyProtocolConfig{}, six, nil, "PROXY TCP6 ::1 ::ffff:6.7.8.9 5 10\r\n"},
+		{"1, own account", &corev3.ProxyProtocolConfig{}, nil, nil, "PROXY TCP4 127.0.0.1 127.0.0.2 1 2\r\n"},
+		{"1, told", &corev3.ProxyProtocolConfig{}, told, nil, "PROXY TCP4 9.9.9.9 8.8.8.8 9 8\r\n"},
+		{"2", &corev3.ProxyProtocolConfig{Version: corev3.ProxyProtocolConfig_V2}, client, nil, signature + four + "\x00\x0c\x01\x02\x03\x04\x06\x07\x08\x09\x00\x05\x00\x0a"},
+		{"2, own account", &corev3.ProxyProtocolConfig{Version: corev3.ProxyProtocolConfig_V2}, nil, nil, signature + "\x20\x00\x00\x00"},
 		{
-			"2, mixed", &corev3.ProxyProtocolConfig{Version: corev3.ProxyProtocolConfig_V2}, six,
+			"2, mixed", &corev3.ProxyProtocolConfig{Version: corev3.ProxyProtocolConfig_V2}, six, nil,
 			signature + v6 + "\x00\x24" + strings.Repeat("\x00", 15) + "\x01" + strings.Repeat("\x00", 10) + "\xff\xff\x06\x07\x08\x09" + "\x00\x05\x00\x0a",
 		},
 		{
-			"2, TLVs", &corev3.ProxyProtocolConfig{Version: corev3.ProxyProtocolConfig_V2, PassThroughTlvs: all, AddedTlvs: added}, told,
+			"2, TLVs", &corev3.ProxyProtocolConfig{Version: corev3.ProxyProtocolConfig_V2, PassThroughTlvs: all, AddedTlvs: added}, told, nil,
 			signature + four + "\x00\x1a\x09\x09\x09\x09\x08\x08\x08\x08\x00\x09\x00\x08" + "\xe1\x00\x03own" + "\x02\x00\x01a" + "\x03\x00\x01c",
 		},
 		{
-			"2, some TLVs", &corev3.ProxyProtocolConfig{Version: corev3.ProxyProtocolConfig_V2, PassThroughTlvs: some}, told,
+			"2, some TLVs", &corev3.ProxyProtocolConfig{Version: corev3.ProxyProtocolConfig_V2, PassThroughTlvs: some}, told, nil,
 			signature + four + "\x00\x10\x09\x09\x09\x09\x08\x08\x08\x08\x00\x09\x00\x08" + "\x02\x00\x01a",
 		},
+		{
+			"2, TLVs of the host", &corev3.ProxyProtocolConfig{Version: corev3.ProxyProtocolConfig_V2, PassThroughTlvs: all, AddedTlvs: added}, told,
+			[]*corev3.TlvEntry{{Type: 3, Value: []byte("h")}, {Type: 0xe1, Value: []byte("i")}},
+			signature + four + "\x00\x18\x09\x09\x09\x09\x08\x08\x08\x08\x00\x09\x00\x08" + "\x03\x00\x01h" + "\xe1\x00\x01i" + "\x02\x00\x01a",
+		},
+		{"1, TLVs of the host", &corev3.ProxyProtocolConfig{}, client, added, "PROXY TCP4 1.2.3.4 6.7.8.9 5 10\r\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			fibertest.Each(t, func(t *testing.T, w *fiber.Worker) {
@@ -76,6 +84,13 @@ func TestHeaders(t *testing.T) {
 				if c.client != nil {
 					i.Transport = s.(cluster.HeaderSocket).Header(pool.Transport{}, c.client)
 				}
+				if c.host != nil {
+					typed, err := anypb.New(&corev3.PerHostConfig{AddedTlvs: c.host})
+					if err != nil {
+						t.Fatal(err)
+					}
+					s = s.(cluster.HostSocket).ForHost(map[string]*anypb.Any{hostKey: typed})
+				}
 				a, b := fiber.Pipe(w)
 				if _, err := s.Client(w, a, i); err != nil {
 					t.Fatal(err)
@@ -85,7 +100,7 @@ func TestHeaders(t *testing.T) {
 					t.Errorf("got  %q, %v\nwant %q", got, err, c.want)
 				}
 				_, _ = a.Close(), b.Close()
-				s.(*socket).Close()
+				s.(interface{ Close() }).Close()
 				if !inner.closed {
 					t.Error("the inner socket is not closed")
 				}
