@@ -226,7 +226,24 @@ func (h *host) route(p *routev3.Route) (r *Route, err error) {
 	if err := h.routeFields(p, r); err != nil {
 		return nil, err
 	}
-	return r, h.what(p, r)
+	if err := h.what(p, r); err != nil {
+		return nil, err
+	}
+	return r, h.knownMirrors(r)
+}
+
+// knownMirrors checks the clusters of the mirrors that hold for a route: those of the levels above may be overruled.
+func (h *host) knownMirrors(r *Route) error {
+	all := h.mirrors
+	if r.Action != nil {
+		all = r.Action.Mirrors
+	}
+	for i := range all {
+		if err := h.known(all[i].Cluster, "unknown shadow cluster"); err != nil {
+			return fmt.Errorf("request_mirror_policies[%d].cluster: %w", i, err)
+		}
+	}
+	return nil
 }
 
 func (h *host) routeFields(p *routev3.Route, r *Route) (err error) {
@@ -242,13 +259,10 @@ func (h *host) routeFields(p *routev3.Route, r *Route) (err error) {
 	if s := p.GetStatPrefix(); s != "" {
 		r.Stats = h.stats("route", s)
 	}
-	if r.RequestBufferLimit, err = bufferLimit(p); err != nil {
-		return err
+	if r.RequestBufferLimit = bufferLimit(p); r.RequestBufferLimit == Unset {
+		r.RequestBufferLimit = bufferLimit(h.p)
 	}
-	if r.RequestBufferLimit == Unset {
-		r.RequestBufferLimit, err = bufferLimit(h.p)
-	}
-	return err
+	return nil
 }
 
 // bufferLimited is a route or a virtual host.
@@ -257,17 +271,15 @@ type bufferLimited interface {
 	GetRequestBodyBufferLimit() *wrapperspb.UInt64Value
 }
 
-func bufferLimit(p bufferLimited) (int64, error) {
-	old, limit := p.GetPerRequestBufferLimitBytes(), p.GetRequestBodyBufferLimit()
-	switch {
-	case old != nil && limit != nil:
-		return 0, errors.New("request_body_buffer_limit: only one of it and per_request_buffer_limit_bytes may be set")
-	case limit != nil:
-		return int64(min(limit.GetValue(), math.MaxInt64)), nil
-	case old != nil:
-		return int64(old.GetValue()), nil
+// bufferLimit is the newer field, or else the older one.
+func bufferLimit(p bufferLimited) int64 {
+	if limit := p.GetRequestBodyBufferLimit(); limit != nil {
+		return int64(min(limit.GetValue(), math.MaxInt64))
 	}
-	return Unset, nil
+	if old := p.GetPerRequestBufferLimitBytes(); old != nil {
+		return int64(old.GetValue())
+	}
+	return Unset
 }
 
 // what compiles what is done with a request.
@@ -299,14 +311,29 @@ func (h *host) what(p *routev3.Route, r *Route) (err error) {
 }
 
 func (t *compiler) rateLimits(list []*routev3.RateLimit) (any, error) {
-	if len(list) == 0 || t.env.RateLimits == nil {
+	if len(list) == 0 {
 		return nil, nil
+	}
+	if t.env.RateLimits == nil {
+		return nil, rateLimitExtensions(list)
 	}
 	l, err := t.env.RateLimits(list)
 	if err != nil {
 		return nil, fmt.Errorf("rate_limits%w", err)
 	}
 	return l, nil
+}
+
+// rateLimitExtensions refuses actions that would have to be there even if no filter limits rates.
+func rateLimitExtensions(list []*routev3.RateLimit) error {
+	for i, l := range list {
+		for j, a := range l.GetActions() {
+			if e := a.GetExtension(); e != nil {
+				return fmt.Errorf("rate_limits[%d].actions[%d].extension: %w", i, j, unregistered(e))
+			}
+		}
+	}
+	return nil
 }
 
 // known refuses a cluster that is not there, if clusters are to be validated.

@@ -159,12 +159,6 @@ func duration(p *durationpb.Duration, absent time.Duration) time.Duration {
 }
 
 func compileHedge(p *routev3.HedgePolicy) (Hedge, error) {
-	if n := p.GetInitialRequests(); n != nil && n.GetValue() > 1 {
-		return Hedge{}, errors.New("initial_requests: more than one is not implemented, as in Envoy")
-	}
-	if p.GetAdditionalRequestChance().GetNumerator() > 0 {
-		return Hedge{}, errors.New("additional_request_chance: is not implemented, as in Envoy")
-	}
 	return Hedge{OnPerTryTimeout: p.GetHedgeOnPerTryTimeout()}, nil
 }
 
@@ -204,9 +198,6 @@ func (t *compiler) compileMirrors(list []*routev3.RouteAction_RequestMirrorPolic
 		}
 		if (m.Cluster == "") == (m.ClusterHeader == "") {
 			return nil, fmt.Errorf("request_mirror_policies[%d]: exactly one of cluster and cluster_header must be specified", i)
-		}
-		if err := t.known(m.Cluster, "unknown shadow cluster"); err != nil {
-			return nil, fmt.Errorf("request_mirror_policies[%d].cluster: %w", i, err)
 		}
 		if len(p.GetRequestHeadersMutations()) > 0 {
 			l, err := mutation.CompileMutations(p.GetRequestHeadersMutations())
@@ -256,7 +247,7 @@ func compileInternalRedirect(a *routev3.RouteAction) (*InternalRedirect, error) 
 		r.Codes = []int{302}
 	}
 	for i, h := range p.GetResponseHeadersToCopy() {
-		if strings.HasPrefix(h, ":") {
+		if strings.HasPrefix(h, ":") || strings.EqualFold(h, "host") {
 			return nil, fmt.Errorf("response_headers_to_copy[%d]: ':'-prefixed headers or Hosts may not be specified here", i)
 		}
 		r.CopyHeaders = append(r.CopyHeaders, strings.ToLower(h))

@@ -119,7 +119,7 @@ func (r *Retry) backOff(p *routev3.RetryPolicy) error {
 			r.Base = time.Millisecond
 		}
 		r.Max = b.GetMaxInterval().AsDuration()
-		if b.GetMaxInterval() != nil && r.Max < r.Base {
+		if b.GetMaxInterval() != nil && max(r.Max, time.Millisecond) < r.Base.Truncate(time.Millisecond) { // Envoy counts in milliseconds
 			return errors.New("retry_back_off.max_interval: retry_policy.max_interval must greater than or equal the base_interval")
 		}
 	}

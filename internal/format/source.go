@@ -6,6 +6,8 @@ import (
 	"os"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/formatter/metadata/v3"          // a formatter that there is
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/formatter/req_without_query/v3" // and another
 )
 
 // CompileSource compiles what a configuration says: a text, an inline or file source of text, or a JSON object. Text from a file or

@@ -1,10 +1,10 @@
 package match
 
 import (
-	"errors"
 	"fmt"
 	"regexp"
 	"regexp/syntax"
+	"slices"
 	"strings"
 
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
@@ -75,7 +75,7 @@ func (r *Regex) Groups(s string) []string { return r.full.FindStringSubmatch(s) 
 type Substitution struct {
 	re    *regexp.Regexp
 	parts []part
-	never bool // it asks for a group that the pattern does not have: RE2 replaces nothing then, and Envoy says nothing
+	idle  bool // there is nothing that could stand for a match
 }
 
 // part is text, or a group if group >= 0.
@@ -84,20 +84,19 @@ type part struct {
 	group int
 }
 
-// CompileSubstitution compiles a RegexMatchAndSubstitute. \0 to \9 stand for groups, \\ for a backslash.
+// CompileSubstitution compiles a RegexMatchAndSubstitute. \0 to \9 stand for groups, \\ for a backslash. As with RE2 in Envoy, nothing is
+// replaced where a group does not exist, and what follows another escape is left out.
 func CompileSubstitution(m *matcherv3.RegexMatchAndSubstitute) (*Substitution, error) {
 	r, err := CompileRegex(m.GetPattern())
 	if err != nil {
 		return nil, fmt.Errorf("pattern: %w", err)
 	}
 	s := &Substitution{re: r.part}
-	if err := s.parse(m.GetSubstitution()); err != nil {
-		return nil, fmt.Errorf("substitution: %w", err)
-	}
+	s.parse(m.GetSubstitution())
 	return s, nil
 }
 
-func (s *Substitution) parse(text string) error {
+func (s *Substitution) parse(text string) {
 	var lit strings.Builder
 	flush := func() {
 		if lit.Len() > 0 {
@@ -115,23 +114,20 @@ func (s *Substitution) parse(text string) error {
 		case i < len(text) && text[i] == '\\':
 			lit.WriteByte('\\')
 		case i < len(text) && '0' <= text[i] && text[i] <= '9':
-			g := int(text[i] - '0')
-			if g > s.re.NumSubexp() {
-				s.never = true
-			}
 			flush()
-			s.parts = append(s.parts, part{"", g})
+			s.parts = append(s.parts, part{"", int(text[i] - '0')})
 		default:
-			return errors.New("invalid substitution: a backslash needs a digit or a backslash behind it")
+			i = len(text)
 		}
 	}
 	flush()
-	return nil
+	groups := s.re.NumSubexp()
+	s.idle = slices.ContainsFunc(s.parts, func(p part) bool { return p.group > groups })
 }
 
 // Append appends text with each match that does not overlap another replaced (RE2::GlobalReplace).
 func (s *Substitution) Append(b []byte, text string) []byte {
-	if s.never {
+	if s.idle {
 		return append(b, text...)
 	}
 	last := 0

@@ -46,6 +46,9 @@ func CompileString(m *matcherv3.StringMatcher) (String, error) {
 	case *matcherv3.StringMatcher_Contains:
 		return newString(contains, p.Contains, m.GetIgnoreCase()), nil
 	case *matcherv3.StringMatcher_SafeRegex:
+		if m.GetIgnoreCase() {
+			return String{}, errors.New("ignore_case: has no effect for safe_regex")
+		}
 		re, err := CompileRegex(p.SafeRegex)
 		if err != nil {
 			return String{}, fmt.Errorf("safe_regex: %w", err)

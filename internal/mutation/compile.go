@@ -23,7 +23,7 @@ func Compile(add []*corev3.HeaderValueOption, remove []string) (*List, error) {
 	for i, p := range add {
 		o, err := compileOption(p)
 		if err == nil && isPseudo(o.name) {
-			err = errors.New("header.key: :-prefixed or host headers may not be modified")
+			err = errPseudo
 		}
 		if err != nil {
 			return nil, fmt.Errorf("headers_to_add[%d].%w", i, err)
@@ -39,6 +39,8 @@ func Compile(add []*corev3.HeaderValueOption, remove []string) (*List, error) {
 	}
 	return l, nil
 }
+
+var errPseudo = errors.New("header.key: :-prefixed or host headers may not be modified")
 
 func isPseudo(name string) bool { return strings.HasPrefix(name, ":") || name == "host" }
 
@@ -75,6 +77,9 @@ func compileStep(p *mutationrulesv3.HeaderMutation) (step, error) {
 		return step{matches: &m}, nil
 	case *mutationrulesv3.HeaderMutation_Append:
 		o, err := compileOption(a.Append)
+		if err == nil && isPseudo(o.name) {
+			err = errPseudo
+		}
 		if err != nil {
 			return step{}, fmt.Errorf("append.%w", err)
 		}
@@ -86,9 +91,6 @@ func compileStep(p *mutationrulesv3.HeaderMutation) (step, error) {
 func compileOption(p *corev3.HeaderValueOption) (option, error) {
 	h := p.GetHeader()
 	o := option{name: strings.ToLower(h.GetKey()), keepEmpty: p.GetKeepEmptyValue()}
-	if len(h.GetRawValue()) > 0 {
-		return o, errors.New("header.raw_value: is only for external processors, use value")
-	}
 	if !validName(o.name) {
 		return o, fmt.Errorf("header.key: %q is not a header name", h.GetKey())
 	}

@@ -3,8 +3,10 @@ package protofile
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
+	"time"
 
 	udpav1a "github.com/cncf/xds/go/udpa/annotations"
 	udpav1 "github.com/cncf/xds/go/udpa/type/v1"
@@ -118,7 +120,7 @@ func duration(d *durationpb.Duration) error {
 	if d.GetSeconds() < 0 || d.GetNanos() < 0 {
 		return errors.New("invalid duration: expected positive duration")
 	}
-	if err := d.CheckValid(); err != nil {
+	if err := d.CheckValid(); err != nil || d.GetSeconds() >= math.MaxInt64/int64(time.Second) { // Envoy counts in nanoseconds
 		return errors.New("invalid duration: out of range")
 	}
 	return nil

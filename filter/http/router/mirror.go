@@ -90,7 +90,9 @@ func (h *shadow) run(w *fiber.Worker) {
 	if h.times.global > 0 {
 		w.Current().SetLimit(fiber.Limit{At: w.Now().Add(h.times.global), Cause: errShadowTimeout})
 	}
-	host := h.cluster.Pick(w, lb.Request{Random: draw()})
+	// As in Envoy a copy has no client's connection: where that was going is not where the copy goes, unless a header says so.
+	to := h.cluster.Destination(&stream.Info{}, &h.Request.Header)
+	host := h.cluster.Pick(w, lb.Request{Random: draw(), Destination: to})
 	if host == nil {
 		h.cluster.Stats.CxNoneHealthy.Inc()
 		return

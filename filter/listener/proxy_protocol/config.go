@@ -1,6 +1,7 @@
 package proxyprotocol
 
 import (
+	"errors"
 	"fmt"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -34,6 +35,9 @@ func parse(p *proxyprotocolv3.ProxyProtocol) (*config, error) {
 	for _, v := range p.GetDisallowedVersions() {
 		c.noV1 = c.noV1 || v == corev3.ProxyProtocolConfig_V1
 		c.noV2 = c.noV2 || v == corev3.ProxyProtocolConfig_V2
+	}
+	if c.noV1 && c.noV2 {
+		return nil, errors.New("disallowed_versions: all proxy protocol versions are disallowed")
 	}
 	for i, r := range p.GetRules() {
 		if r.GetTlvType() > 255 {

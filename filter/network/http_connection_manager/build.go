@@ -151,6 +151,9 @@ func newChain(list []*hcmv3.HttpFilter, mapper filter.Mapper, env filter.Env) (*
 		}
 		filters = append(filters, filter.Named{Name: f.GetName(), Filter: b, Disabled: f.GetDisabled()})
 	}
+	if n := len(filters) - 1; n >= 0 && filters[n].Disabled {
+		return nil, fmt.Errorf(": the last (terminal) filter (%s) in the chain cannot be disabled by default", filters[n].Name)
+	}
 	c, err := filter.Compile(filters, slots)
 	if err != nil {
 		return nil, fmt.Errorf(": %w", err)

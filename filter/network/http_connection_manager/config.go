@@ -134,8 +134,12 @@ func refuse(p *hcmv3.HttpConnectionManager) error {
 		return errors.New("tracing.provider: tracers are not supported")
 	case p.GetTypedHeaderValidationConfig() != nil:
 		return errors.New("typed_header_validation_config: header validators are not supported")
-	case p.GetPathNormalizationOptions() != nil:
-		return errors.New("path_normalization_options: is not supported, as in Envoy")
+	case p.GetCommonHttpProtocolOptions().GetMaxResponseHeadersKb() != nil:
+		return errors.New("common_http_protocol_options.max_response_headers_kb: cannot be set on http_connection_manager")
+	case p.GetAccessLogOptions() != nil && p.GetAccessLogFlushInterval() != nil:
+		return errors.New("access_log_options: only one of access_log_flush_interval or access_log_options can be specified")
+	case p.GetAccessLogOptions() != nil && p.GetFlushAccessLogOnNewRequest():
+		return errors.New("access_log_options: only one of flush_access_log_on_new_request or access_log_options can be specified")
 	case p.GetSchemeHeaderTransformation().GetMatchUpstream():
 		return errors.New("scheme_header_transformation.match_upstream: is not supported")
 	case p.GetProxyStatusConfig() != nil:

@@ -95,9 +95,15 @@ func refuse(p *tcpv3.TcpProxy) error {
 		field, reason string
 	}{
 		{p.GetTunnelingConfig() != nil, "tunneling_config", "tunnels over HTTP are not supported"},
+		{
+			p.GetAccessLogOptions() != nil && p.GetAccessLogFlushInterval() != nil, "access_log_options",
+			"only one of access_log_flush_interval or access_log_options can be specified",
+		},
+		{
+			p.GetAccessLogOptions() != nil && p.GetFlushAccessLogOnConnected(), "access_log_options",
+			"only one of flush_access_log_on_connected or access_log_options can be specified",
+		},
 		{p.GetOnDemand().GetOdcdsConfig() != nil, "on_demand.odcds_config", "on-demand discovery of clusters is not supported"},
-		{p.GetDownstreamIdleTimeout() != nil, "downstream_idle_timeout", "is not implemented, as in Envoy; use idle_timeout"},
-		{p.GetUpstreamIdleTimeout() != nil, "upstream_idle_timeout", "is not implemented, as in Envoy; use idle_timeout"},
 		{
 			p.GetUpstreamConnectMode() != tcpv3.UpstreamConnectMode_IMMEDIATE && p.GetMaxEarlyDataBytes() == nil, "max_early_data_bytes",
 			"is required when upstream_connect_mode is not IMMEDIATE",
@@ -119,7 +125,7 @@ func (c *config) parseTargets(p *tcpv3.TcpProxy) error {
 		}
 		return nil
 	}
-	if p.GetCluster() == "" {
+	if _, one := p.GetClusterSpecifier().(*tcpv3.TcpProxy_Cluster); !one { // an empty name waits for filter state to say another
 		return errors.New("cluster_specifier: cluster or weighted_clusters is required")
 	}
 	c.targets, c.weights = []target{newTarget(p.GetCluster(), 1, common)}, 1
@@ -165,7 +171,7 @@ func (c *config) parseHash(policies []*typev3.HashPolicy) error {
 	return nil
 }
 
-// parseLogOptions reads the options in their old places only if the new one is not there, as Envoy does.
+// parseLogOptions reads the options in their new place or in the old ones.
 func (c *config) parseLogOptions(p *tcpv3.TcpProxy) {
 	c.logEvery, c.logOnConnected = p.GetAccessLogFlushInterval().AsDuration(), p.GetFlushAccessLogOnConnected()
 	if o := p.GetAccessLogOptions(); o != nil {

@@ -452,8 +452,6 @@ func TestRefusals(t *testing.T) {
 		for config, want := range map[string]string{
 			"cluster: c\ntunneling_config: {hostname: x}":                        "tunneling_config: tunnels over HTTP are not supported",
 			"cluster: c\non_demand: {odcds_config: {ads: {}}}":                   "on_demand.odcds_config: on-demand discovery of clusters is not supported",
-			"cluster: c\ndownstream_idle_timeout: 1s":                            "downstream_idle_timeout: is not implemented, as in Envoy; use idle_timeout",
-			"cluster: c\nupstream_idle_timeout: 1s":                              "upstream_idle_timeout: is not implemented, as in Envoy; use idle_timeout",
 			"cluster: c\nupstream_connect_mode: ON_DOWNSTREAM_DATA":              "max_early_data_bytes: is required when upstream_connect_mode is not IMMEDIATE",
 			"cluster: c\nbackoff_options: {base_interval: 2s, max_interval: 1s}": "backoff_options.max_interval: max_interval must be greater than or equal to base_interval",
 			"cluster: c\nhash_policy: [{}]":                                      "hash_policy[0]: <nil> is not supported",
