@@ -105,3 +105,27 @@ func TestErrors(t *testing.T) {
 		}
 	}
 }
+
+func TestLogDoesNotAllocate(t *testing.T) {
+	stdout := os.Stdout
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	os.Stdout = null
+	defer func() { os.Stdout = stdout; _ = null.Close() }()
+	files := logfile.New(logfile.Options{}, (&stats.Store{}).Root())
+	defer files.Close()
+	l, err := build(t, &streamv3.StdoutAccessLog{}, files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &stream.Stream{}
+	s.Info.Conn = &stream.Conn{}
+	for range 1000 { // let the buffer grow
+		l.Log(s)
+	}
+	if n := testing.AllocsPerRun(200, func() { l.Log(s) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}

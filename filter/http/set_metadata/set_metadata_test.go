@@ -93,3 +93,18 @@ func TestErrors(t *testing.T) {
 		}
 	}
 }
+
+// TestAllocations: a map for the stream's metadata and one for the namespace, which outlive the filter; a refusal costs nothing.
+func TestAllocations(t *testing.T) {
+	f, err := build(t, `{"metadata":[{"metadataNamespace":"ns","value":{"k":"v"}}]}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &filter.Stream{}
+	if n := testing.AllocsPerRun(100, func() { clear(s.Info.Metadata); f.OnRequest(s) }); n > 2 {
+		t.Errorf("%v allocations", n)
+	}
+	if n := testing.AllocsPerRun(100, func() { f.OnRequest(s) }); n != 0 {
+		t.Errorf("%v allocations where nothing is written", n)
+	}
+}

@@ -240,6 +240,13 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+func TestVersion2DoesNotAllocate(t *testing.T) {
+	b := []byte(v2(0x21, 0x21, six))
+	if n := testing.AllocsPerRun(100, func() { _, _ = parse2(b) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
 func FuzzHeader(f *testing.F) {
 	f.Add([]byte("PROXY TCP4 1.2.3.4 5.6.7.8 11 22"), []byte(v2(0x21, 0x11, tlvs("\x02a"))))
 	f.Add([]byte("PROXY UNKNOWN"), []byte(v2(0x21, 0x21, six)))

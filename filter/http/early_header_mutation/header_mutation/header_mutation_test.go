@@ -33,3 +33,18 @@ func TestMutate(t *testing.T) {
 		t.Errorf("%v", s.Request.Header.All())
 	}
 }
+
+func TestMutateDoesNotAllocate(t *testing.T) {
+	m, err := New(&mutationv3.HeaderMutation{Mutations: []*rulesv3.HeaderMutation{
+		{Action: &rulesv3.HeaderMutation_Append{Append: &corev3.HeaderValueOption{Header: &corev3.HeaderValue{Key: "x-in", Value: "%PROTOCOL%"}}}},
+		{Action: &rulesv3.HeaderMutation_Remove{Remove: "x-in"}},
+	}}, filter.Env{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &stream.Stream{}
+	m.Mutate(s)
+	if n := testing.AllocsPerRun(100, func() { m.Mutate(s) }); n != 0 { // the arena, which nobody resets here, grows now and then: fewer than one per run
+		t.Errorf("%v allocations", n)
+	}
+}

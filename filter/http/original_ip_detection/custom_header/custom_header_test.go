@@ -51,3 +51,15 @@ func TestDetect(t *testing.T) {
 		})
 	}
 }
+
+func TestDetectDoesNotAllocate(t *testing.T) {
+	d, err := New(&customv3.CustomHeaderConfig{HeaderName: "x-real"}, filter.Env{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := &stream.Request{}
+	q.Header.Add("x-real", "5.6.7.8")
+	if n := testing.AllocsPerRun(100, func() { d.Detect(q, netip.AddrPort{}) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
