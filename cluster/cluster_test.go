@@ -109,7 +109,7 @@ func TestRefused(t *testing.T) {
 		{"upstream_bind_config: {extra_source_addresses: [{address: {address: 1.2.3.4, port_value: 0}}]}", "upstream_bind_config.source_address: is required"},
 		{"filters: [{name: x}]", "filters[0]: Didn't find a registered implementation for name: 'x'"},
 		{"circuit_breakers: {per_host_thresholds: [{max_requests: 1}]}", "circuit_breakers.per_host_thresholds[0]"},
-		{"dns_failure_refresh_rate: {base_interval: 2s, max_interval: 1s}", "dns_failure_refresh_rate: "},
+		{"type: STRICT_DNS\ndns_failure_refresh_rate: {base_interval: 2s, max_interval: 1s}", "dns_failure_refresh_rate: "},
 		{"lb_subset_config: {subset_selectors: [{keys: [a, b], single_host_per_subset: true}]}", "subset_selectors[0].single_host_per_subset"},
 		{"lb_subset_config: {subset_selectors: [{keys: [a, b], fallback_policy: KEYS_SUBSET, fallback_keys_subset: [c]}]}", "fallback_keys_subset must be a subset"},
 		{"common_lb_config: {locality_weighted_lb_config: {}}\nload_balancing_policy: {}", "load_balancing_policy: cannot be combined"},

@@ -154,8 +154,10 @@ func (o *config) parseType(c *clusterv3.Cluster) (err error) {
 			return fmt.Errorf("cluster_type: %w", err)
 		}
 		names = o.kind == strictDNS || o.kind == logicalDNS
-	} else if err := o.parseDNS(c); err != nil {
-		return err
+	} else if names { // other types do not look at the fields of the DNS
+		if err := o.parseDNS(c); err != nil {
+			return err
+		}
 	}
 	if c.GetEdsClusterConfig() != nil {
 		return refused("eds_cluster_config", "cannot set eds_cluster_config in a non-EDS cluster")

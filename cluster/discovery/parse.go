@@ -141,7 +141,10 @@ func endpoint(p *endpointv3.Endpoint, names bool) (Endpoint, error) {
 	if e.Hostname == "" {
 		e.Hostname = e.Name
 	}
-	if e.Check, err = check(p.GetHealthCheckConfig()); err != nil {
+	if e.Check, err = check(p.GetHealthCheckConfig()); err == nil && e.Check.Port != 0 && e.Address.Path != "" {
+		err = errors.New("port_value: non-zero port for non-IP address")
+	}
+	if err != nil {
 		return e, fmt.Errorf(".health_check_config.%w", err)
 	}
 	for i, more := range p.GetAdditionalAddresses() {
@@ -194,13 +197,18 @@ func Address(p *corev3.Address, names bool) (a stream.Address, name string, port
 	return a, "", 0, errors.New("address: is required")
 }
 
+func namedPort(s *corev3.SocketAddress) bool {
+	_, named := s.GetPortSpecifier().(*corev3.SocketAddress_NamedPort)
+	return named
+}
+
 func socketAddress(s *corev3.SocketAddress, names bool) (a stream.Address, name string, port uint16, err error) {
 	switch {
 	case s.GetProtocol() == corev3.SocketAddress_UDP:
 		err = errors.New("socket_address.protocol: UDP upstreams are not supported yet")
 	case s.GetNetworkNamespaceFilepath() != "":
 		err = errors.New("socket_address.network_namespace_filepath: is for listeners only")
-	case s.GetNamedPort() != "":
+	case namedPort(s):
 		err = errors.New("socket_address.named_port: there is no resolver that knows named ports")
 	case s.GetPortValue() > 65535:
 		err = fmt.Errorf("socket_address.port_value: port %d is out of range", s.GetPortValue())

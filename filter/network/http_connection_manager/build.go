@@ -193,7 +193,6 @@ func routeEnv(env filter.Env) route.Env {
 			return stats.New[filter.RouteStats](env.Stats.Root().Sub("vhost").Sub(host).Sub(kind).Sub(name))
 		},
 		Runtime: env.Runtime, ReadFile: os.ReadFile, Getenv: os.LookupEnv,
-		RateLimits: func([]*routev3.RateLimit) (any, error) { return nil, nil },
 	}
 }
 
