@@ -46,7 +46,7 @@ func (o *config) parseHTTP(c *clusterv3.Cluster) error {
 	switch {
 	case c.GetProtocolSelection() == clusterv3.Cluster_USE_DOWNSTREAM_PROTOCOL:
 		o.http.protocol = pool.Downstream
-	case one != nil && two != nil:
+	case one != nil && two != nil && len(c.GetTypedExtensionProtocolOptions()) == 0:
 		return refused("http2_protocol_options", "both HTTP/1 and HTTP/2 options may only be configured with non-default protocol_selection values")
 	case two != nil:
 		o.http.protocol = pool.HTTP2

@@ -47,6 +47,9 @@ type zoneOptions struct {
 
 func (o *config) parseLB(c *clusterv3.Cluster) error {
 	common := c.GetCommonLbConfig()
+	if common.GetConsistentHashingLbConfig().GetUseHostnameForHashing() && o.kind != strictDNS && o.kind != logicalDNS {
+		return refused("common_lb_config.consistent_hashing_lb_config.use_hostname_for_hashing", "is for clusters whose hosts are found by DNS")
+	}
 	o.lb.panicThreshold = percent(common.GetHealthyPanicThreshold(), 50)
 	o.lb.zone = zoneOptions{routing: 100, minSize: 6}
 	o.closeOnHostSet = common.GetCloseConnectionsOnHostSetChange()
@@ -67,10 +70,11 @@ func (o *config) parseLB(c *clusterv3.Cluster) error {
 	if err := o.namedLB(c); err != nil {
 		return err
 	}
-	if s := c.GetLbSubsetConfig(); s != nil && len(s.GetSubsetSelectors()) > 0 {
-		if s.GetLocalityWeightAware() && !o.lb.localityWeighted {
-			return refused("lb_subset_config.locality_weight_aware", "Locality weight aware subset LB requires that a locality_weighted_lb_config be set")
-		}
+	s := c.GetLbSubsetConfig()
+	if s.GetLocalityWeightAware() && !o.lb.localityWeighted {
+		return refused("lb_subset_config.locality_weight_aware", "Locality weight aware subset LB requires that a locality_weighted_lb_config be set")
+	}
+	if len(s.GetSubsetSelectors()) > 0 {
 		if err := o.parseSubset(s, false); err != nil {
 			return fmt.Errorf("lb_subset_config.%w", err)
 		}

@@ -80,6 +80,9 @@ func (o *config) typed(m proto.Message) (known bool, err error) {
 		if err := o.typedLB(p.GetEndpointPickingPolicy()); err != nil {
 			return true, fmt.Errorf("endpoint_picking_policy.%w", err)
 		}
+		if o.lb.learning.orca == nil {
+			return true, refused("endpoint_picking_policy", "WrrLocality takes no policy but ClientSideWeightedRoundRobin, as in Envoy")
+		}
 		o.lb.localityWeighted = true
 	case *subsetv3.Subset:
 		return true, o.typedSubset(p)

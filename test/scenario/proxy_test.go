@@ -42,6 +42,9 @@ func inProcess(engine string) starter {
 		if err != nil {
 			return nil, err
 		}
+		if _, err := log.CompileConfig(r.Bootstrap.GetApplicationLogConfig()); err != nil {
+			return nil, err
+		}
 		flags := &adminv3.CommandLineOptions{
 			Concurrency: 1, DrainTime: durationpb.New(2 * time.Second),
 			FileFlushInterval: durationpb.New(20 * time.Millisecond),
