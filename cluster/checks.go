@@ -134,5 +134,8 @@ func (c *Cluster) closeHealth() {
 	}
 }
 
+// Errors says which responses are errors of their host, for outlier detection; nil: those with a status of 5xx.
+func (c *Cluster) Errors() outlier.Errors { return c.config.errors }
+
 // Detector returns the outlier detection of the cluster, nil: there is none.
 func (c *Cluster) Detector() *outlier.Detector { return c.detector }

@@ -53,6 +53,7 @@ type config struct {
 	closeOnHostSet  bool
 	budgets         bool
 	sizes           bool
+	errors          outlier.Errors // what counts as an error of a host; nil: statuses 5xx
 	outlier         *outlier.Config
 	checks          []*health.Config
 	warmHosts       bool // ignore_new_hosts_until_first_hc

@@ -12,6 +12,7 @@ import (
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/tcp/v3"
 
+	"github.com/outrigger-proxy/outrigger/cluster/outlier"
 	"github.com/outrigger-proxy/outrigger/cluster/pool"
 	"github.com/outrigger-proxy/outrigger/internal/hashpolicy"
 	"github.com/outrigger-proxy/outrigger/internal/http1"
@@ -73,6 +74,9 @@ func (o *config) parseHTTP(c *clusterv3.Cluster) error {
 			o.http.autoSNI(p.GetUpstreamHttpProtocolOptions())
 			at, common = path+".", p.GetCommonHttpProtocolOptions()
 			o.http.protocol, one, two = versions(p)
+			if o.errors, err = outlier.ParseErrors(p.GetOutlierDetection().GetErrorMatcher()); err != nil {
+				return fmt.Errorf("%s.outlier_detection.error_matcher.%w", path, err)
+			}
 		case *tcpv3.TcpProtocolOptions:
 			o.tcpIdle = duration(p.GetIdleTimeout(), o.tcpIdle)
 		default:
@@ -129,8 +133,6 @@ func explicit(p *httpv3.HttpProtocolOptions) error {
 	switch {
 	case p.GetHeaderValidationConfig() != nil:
 		return refused("header_validation_config", later)
-	case p.GetOutlierDetection() != nil:
-		return refused("outlier_detection", later)
 	case len(p.GetRequestMirrorPolicies()) > 0:
 		return refused("request_mirror_policies", later)
 	case p.GetRetryPolicy() != nil:

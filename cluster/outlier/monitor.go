@@ -141,7 +141,7 @@ func (m *Monitor) reportSplit(r Result) (d Decision) {
 		m.bad[1].Add(1)
 		d = m.inRow(ConsecutiveLocal)
 	case Failed:
-		d = m.Status(503)
+		d = m.Status(500)
 	case Succeeded:
 		m.Status(200)
 		m.connected()

@@ -17,7 +17,13 @@ import (
 func (a *attempt) praise() {
 	h := a.host
 	if h.Outlier != nil {
-		a.await(h.Outlier.Status(judged(&a.response, a.e.s.GRPC())))
+		if wrong := a.e.cluster.Errors(); wrong == nil {
+			a.await(h.Outlier.Status(judged(&a.response, a.e.s.GRPC())))
+		} else if wrong(&a.response) {
+			a.await(h.Outlier.Report(outlier.Failed, 0))
+		} else {
+			h.Outlier.Report(outlier.Succeeded, 0)
+		}
 		if h.Outlier.WantsDegraded() && a.response.Header.Has("x-envoy-degraded") {
 			h.Outlier.SaidDegraded()
 		}
