@@ -157,6 +157,9 @@ func (b *balancer) turn(i int, f fitness) int {
 			}
 		}
 		b.priorities[i].turns[f] = e
+		for range b.seed % uint64(max(e.Len(), 1)) { // workers shall not march in step
+			e.Advance(p.effective(e.Peek(), f, b.hosts.overprovisioning))
+		}
 	}
 	if e.Len() == 0 {
 		return -1

@@ -56,6 +56,15 @@ func (h *Host) sound() bool    { return !h.Flags.Unhealthy() && !h.Flags.Degrade
 func (h *Host) degraded() bool { return h.Flags.Degraded() }
 func (h *Host) excluded() bool { return h.Flags.Excluded() } // counts for nothing
 
+// LoadWeight is the weight that it is balanced by: what its reports have come to where the policy goes by them, else Weight. Any
+// goroutine may call it.
+func (h *Host) LoadWeight() uint32 {
+	if l := h.member.load; l != nil && l.Weight() != 0 {
+		return l.Weight()
+	}
+	return h.Weight
+}
+
 // status is its health in one word, as override_host_status has it.
 func (h *Host) status() Health {
 	switch f := h.Flags; {

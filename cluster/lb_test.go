@@ -234,7 +234,7 @@ func TestReports(t *testing.T) {
 		}
 	}
 	c.reweigh()
-	if n := counted(c, w, 600, lb.Request{}); n[1] != 100 || n[2] != 300 || n[3] != 200 {
+	if n := counted(c, w, 600, lb.Request{}); n[1] != 100 || n[2] != 300 || n[3] != 200 || c.Hosts()[2].LoadWeight() != 20 {
 		t.Errorf("%v", n)
 	}
 	before := c.hosts.Load()

@@ -122,8 +122,9 @@ type Detected struct {
 type SessionState interface {
 	// Read returns the address that the request carries, empty if it carries none; ok is false for requests that have no session.
 	Read(s *Stream) (address string, ok bool)
-	// Write tells the client in the response which host has served it. asked is what Read has returned.
-	Write(s *Stream, asked, host string)
+	// Write tells the client in the response which host has served it, if it has to. asked is what Read has returned. moved says that
+	// the session has another host now, for statistics.
+	Write(s *Stream, asked, host string) (moved bool)
 }
 
 // AccessLog is told of a stream or of a connection when it has ended. It runs on the worker and must not wait.

@@ -13,15 +13,15 @@ import (
 // Load is what the responses of a host have taught. All versions of a host share one, and all workers write it.
 type Load struct {
 	// atomic
-	applied  atomic.Uint32 // the weight to balance with; 0: 1
+	applied  atomic.Uint32 // the weight to balance with; 0: that of the configuration
 	reported atomic.Uint32 // the weight of the latest report
 	first    atomic.Int64  // when reports began; 0: there are none
 	last     atomic.Int64
 	latency  atomic.Uint64 // an estimate and its time; see estimate
 }
 
-// Weight is the weight that Orca has found.
-func (l *Load) Weight() uint32 { return max(l.applied.Load(), 1) }
+// Weight is the weight that Orca has found; 0: it has not looked yet, and that of the configuration holds.
+func (l *Load) Weight() uint32 { return l.applied.Load() }
 
 // Orca makes weights of load reports: the more requests per second a host serves for its utilization, the more it gets
 // (envoy.extensions.load_balancing_policies.client_side_weighted_round_robin.v3).

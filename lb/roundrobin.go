@@ -36,7 +36,9 @@ func (p RoundRobin) even(hosts []Host) bool {
 
 func (p RoundRobin) own(h *Host) uint32 {
 	if p.Reported {
-		return h.Load.Weight()
+		if w := h.Load.Weight(); w != 0 {
+			return w
+		}
 	}
 	return h.Weight
 }

@@ -103,7 +103,7 @@ func assignment(c *cluster.Cluster) *endpointv3.ClusterLoadAssignment {
 			a.Endpoints = append(a.Endpoints, g)
 		}
 		g.LbEndpoints = append(g.LbEndpoints, &endpointv3.LbEndpoint{
-			HealthStatus: hostStatus(h).GetHealthStatus().GetEdsHealthStatus(), LoadBalancingWeight: wrapperspb.UInt32(h.Weight),
+			HealthStatus: hostStatus(h).GetHealthStatus().GetEdsHealthStatus(), LoadBalancingWeight: wrapperspb.UInt32(h.LoadWeight()),
 			HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: address(h.Address), Hostname: h.Hostname}},
 		})
 	}

@@ -75,7 +75,7 @@ func clusterText(w *response, c *cluster.Cluster) {
 		}
 		host("hostname", h.Hostname)
 		host("health_flags", h.Standing())
-		host("weight", h.Weight)
+		host("weight", h.LoadWeight())
 		host("region", h.Locality.Region)
 		host("zone", h.Locality.Zone)
 		host("sub_zone", h.Locality.Subzone)
@@ -127,7 +127,7 @@ func clusterStatus(c *cluster.Cluster) *adminv3.ClusterStatus {
 
 func hostStatus(h *cluster.Host) *adminv3.HostStatus {
 	return &adminv3.HostStatus{
-		Address: address(h.Address), Stats: hostMetrics(h), HealthStatus: hostHealth(h.Standing()), Weight: h.Weight, Hostname: h.Hostname,
+		Address: address(h.Address), Stats: hostMetrics(h), HealthStatus: hostHealth(h.Standing()), Weight: h.LoadWeight(), Hostname: h.Hostname,
 		Priority: h.Priority, Locality: &corev3.Locality{Region: h.Locality.Region, Zone: h.Locality.Zone, SubZone: h.Locality.Subzone},
 		SuccessRate: percent(h.Outlier.SuccessRate(false), 0), LocalOriginSuccessRate: percent(h.Outlier.SuccessRate(true), 0),
 	}

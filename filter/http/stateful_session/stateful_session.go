@@ -85,28 +85,27 @@ func (f *Filter) OnResponse(s *filter.Stream) filter.Status {
 	if m.use == nil {
 		return filter.Continue
 	}
-	served := s.Info.Upstream.Host != (stream.Address{})
-	switch {
-	case !m.has:
-		if served && f.stats != nil {
-			f.stats.NoSession.Inc()
-		}
-	case served:
-		host := s.Info.Upstream.Host.String()
-		f.count(m, host != m.asked)
-		m.use.state.Write(s, m.asked, host)
-	case f.stats != nil && m.use.strict && s.Info.Flags&stream.NoHealthyUpstream != 0:
-		f.stats.FailedClosed.Inc()
+	served, moved := s.Info.Upstream.Host != (stream.Address{}), false
+	if m.has && served {
+		moved = m.use.state.Write(s, m.asked, s.Info.Upstream.Host.String())
+	}
+	if f.stats != nil && m.use == f.own { // what a route says instead counts nothing
+		f.count(m, served, moved, s.Info.Flags)
 	}
 	return filter.Continue
 }
 
-func (f *Filter) count(m *session, another bool) {
+func (f *Filter) count(m *session, served, moved bool, flags stream.Flags) {
 	switch {
-	case f.stats == nil:
-	case !another:
+	case !m.has:
+		if served {
+			f.stats.NoSession.Inc()
+		}
+	case served && !moved:
 		f.stats.Routed.Inc()
-	case !m.use.strict:
+	case served && !m.use.strict:
 		f.stats.FailedOpen.Inc()
+	case !served && m.use.strict && flags&stream.NoHealthyUpstream != 0:
+		f.stats.FailedClosed.Inc()
 	}
 }

@@ -28,10 +28,11 @@ func (plain) Read(s *filter.Stream) (string, bool) {
 	return v, !s.Request.Header.Has("x-none")
 }
 
-func (plain) Write(s *filter.Stream, asked, host string) {
+func (plain) Write(s *filter.Stream, asked, host string) bool {
 	if asked != host {
 		s.Response.Header.Set("x-host", host)
 	}
+	return asked != host
 }
 
 // extension stands for it in a configuration.

@@ -127,9 +127,9 @@ func fields(b []byte) (address string, expires int64, ok bool) {
 }
 
 // Write sets the cookie if another host has served the request.
-func (c *State) Write(s *filter.Stream, asked, host string) {
+func (c *State) Write(s *filter.Stream, asked, host string) (moved bool) {
 	if host == asked {
-		return
+		return false
 	}
 	s.Response.Header.Add("set-cookie", s.Append(func(b []byte, _ *stream.Stream) []byte {
 		var message [96]byte
@@ -143,4 +143,5 @@ func (c *State) Write(s *filter.Stream, asked, host string) {
 		b = base64.StdEncoding.AppendEncode(b, m)
 		return append(append(b, '"'), c.tail...)
 	}))
+	return true
 }

@@ -58,7 +58,7 @@ func decode(v string) (string, error) {
 }
 
 // Write puts the address around what the application has said, if it has said it once.
-func (e *State) Write(s *filter.Stream, _, host string) {
+func (e *State) Write(s *filter.Stream, asked, host string) (moved bool) {
 	n, value := 0, ""
 	for _, f := range s.Response.Header.All() {
 		if f.Name == e.name {
@@ -66,11 +66,12 @@ func (e *State) Write(s *filter.Stream, _, host string) {
 		}
 	}
 	if n != 1 {
-		return
+		return false
 	}
 	s.Response.Header.Set(e.name, s.Append(func(b []byte, _ *stream.Stream) []byte {
 		b = base64.StdEncoding.AppendEncode(b, []byte(host))
 		b = append(b, ";"+upstreamValue...)
 		return base64.StdEncoding.AppendEncode(b, []byte(value))
 	}))
+	return host != asked
 }

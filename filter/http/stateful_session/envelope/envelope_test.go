@@ -43,8 +43,8 @@ func TestEnvelope(t *testing.T) {
 		for range n {
 			s.Response.Header.Add("session", "abc")
 		}
-		e.Write(s, "", "1.2.3.4:80")
-		if v, _ := s.Response.Header.Get("session"); v != want {
+		moved := e.Write(s, "", "1.2.3.4:80")
+		if v, _ := s.Response.Header.Get("session"); v != want || moved != (n == 1) || e.Write(s, "1.2.3.4:80", "1.2.3.4:80") {
 			t.Errorf("%d headers: %q", n, v)
 		}
 	}

@@ -43,9 +43,10 @@ func (h *State) Read(s *filter.Stream) (address string, ok bool) {
 }
 
 // Write sets the header if another host has served the request.
-func (h *State) Write(s *filter.Stream, asked, host string) {
+func (h *State) Write(s *filter.Stream, asked, host string) (moved bool) {
 	if host == asked {
-		return
+		return false
 	}
 	s.Response.Header.Set(h.name, s.Append(func(b []byte, _ *stream.Stream) []byte { return base64.StdEncoding.AppendEncode(b, []byte(host)) }))
+	return true
 }

@@ -28,12 +28,11 @@ func TestHeader(t *testing.T) {
 		}
 	}
 	s := &filter.Stream{}
-	h.Write(s, "127.0.0.1:9999", "127.0.0.1:9999")
-	if s.Response.Header.Has("x-sess") {
+	if h.Write(s, "127.0.0.1:9999", "127.0.0.1:9999") || s.Response.Header.Has("x-sess") {
 		t.Error("the same host again needs no header")
 	}
-	h.Write(s, "", "127.0.0.1:9999")
-	if v, _ := s.Response.Header.Get("x-sess"); v != "MTI3LjAuMC4xOjk5OTk=" {
+	moved := h.Write(s, "", "127.0.0.1:9999")
+	if v, _ := s.Response.Header.Get("x-sess"); v != "MTI3LjAuMC4xOjk5OTk=" || !moved {
 		t.Errorf("%q", v)
 	}
 	if _, err := New(&headerv3.HeaderBasedSessionState{}, filter.Env{}); err == nil {
