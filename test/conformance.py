@@ -9,8 +9,8 @@ import os
 import subprocess
 import sys
 
-AREAS = """accept accesslog admin circuit cli cluster-header direct flags forwarded grpc headers health http1 http2 identity lb
-listener localreply match mirror outlier path redirect reject retry rewrite stats tcp timeout tls weighted xds""".split()
+AREAS = """accept accesslog admin circuit cli cluster-header compress direct flags forwarded grpc headers health http1 http2 identity
+lb listener localreply match mirror outlier path redirect reject retry rewrite stats tcp timeout tls weighted xds""".split()
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
 

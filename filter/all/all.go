@@ -8,6 +8,7 @@ import (
 	"github.com/outrigger-proxy/outrigger/filter"
 	"github.com/outrigger-proxy/outrigger/filter/accesslog/file"
 	"github.com/outrigger-proxy/outrigger/filter/accesslog/stream"
+	"github.com/outrigger-proxy/outrigger/filter/http/compressor"
 	headermutation "github.com/outrigger-proxy/outrigger/filter/http/early_header_mutation/header_mutation"
 	grpchttp1bridge "github.com/outrigger-proxy/outrigger/filter/http/grpc_http1_bridge"
 	grpcstats "github.com/outrigger-proxy/outrigger/filter/http/grpc_stats"
@@ -45,6 +46,7 @@ func Extensions() *filter.Extensions {
 	filter.AddNetwork(e, echo.New)
 	filter.AddNetwork(e, hcm.New)
 	filter.AddNetwork(e, tcpproxy.New)
+	filter.AddHTTP(e, compressor.New)
 	filter.AddHTTP(e, grpchttp1bridge.New)
 	filter.AddHTTP(e, grpcstats.New)
 	filter.AddHTTP(e, grpcweb.New)

@@ -183,7 +183,7 @@ func read[M proto.Message](t *testing.T, m M, format string, args ...any) M {
 }
 
 func edsCluster(t *testing.T, name string) *clusterv3.Cluster {
-	return read(t, &clusterv3.Cluster{}, "{name: %s, type: EDS, connect_timeout: 1s, eds_cluster_config: {eds_config: {ads: {}, resource_api_version: V3}}}", name)
+	return read(t, &clusterv3.Cluster{}, "{name: '%s', type: EDS, connect_timeout: 1s, eds_cluster_config: {eds_config: {ads: {}, resource_api_version: V3}}}", name)
 }
 
 func endpoints(t *testing.T, cluster string, ports ...uint32) *endpointv3.ClusterLoadAssignment {
@@ -191,19 +191,19 @@ func endpoints(t *testing.T, cluster string, ports ...uint32) *endpointv3.Cluste
 	for _, p := range ports {
 		l = append(l, fmt.Sprintf("{endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: %d}}}}", p))
 	}
-	return read(t, &endpointv3.ClusterLoadAssignment{}, "{cluster_name: %s, endpoints: [{lb_endpoints: [%s]}]}", cluster, strings.Join(l, ", "))
+	return read(t, &endpointv3.ClusterLoadAssignment{}, "{cluster_name: '%s', endpoints: [{lb_endpoints: [%s]}]}", cluster, strings.Join(l, ", "))
 }
 
 const router = "http_filters: [{name: envoy.filters.http.router, typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}]"
 
 func rdsListener(t *testing.T, name, routes string) *listenerv3.Listener {
-	return read(t, &listenerv3.Listener{}, `{name: %s, address: {socket_address: {address: 127.0.0.1, port_value: 0}}, filter_chains: [{filters: [{name: hcm, typed_config: {
-'@type': type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager, stat_prefix: %s,
+	return read(t, &listenerv3.Listener{}, `{name: "%s", address: {socket_address: {address: 127.0.0.1, port_value: 0}}, filter_chains: [{filters: [{name: hcm, typed_config: {
+'@type': type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager, stat_prefix: "%s",
 rds: {route_config_name: %s, config_source: {ads: {}, resource_api_version: V3}}, %s}}]}]}`, name, name, routes, router)
 }
 
 func routes(t *testing.T, name, cluster string) *routev3.RouteConfiguration {
-	return read(t, &routev3.RouteConfiguration{}, "{name: %s, virtual_hosts: [{name: v, domains: ['*'], routes: [{match: {prefix: /}, route: {cluster: %s}}]}]}", name, cluster)
+	return read(t, &routev3.RouteConfiguration{}, "{name: %s, virtual_hosts: [{name: v, domains: ['*'], routes: [{match: {prefix: /}, route: {cluster: '%s'}}]}]}", name, cluster)
 }
 
 // adsBootstrap has an aggregated control plane.
