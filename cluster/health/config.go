@@ -32,6 +32,7 @@ type Config struct {
 	kind     datacorev3.HealthCheckerType
 	http     *httpConfig
 	grpc     *grpcConfig
+	custom   *custom
 	tcp      *tcpConfig
 }
 
@@ -80,7 +81,9 @@ func (c *Config) parseChecker(p *corev3.HealthCheck) (err error) {
 		c.grpc, err = parseGRPC(k.GrpcHealthCheck, c.timeout)
 	case *corev3.HealthCheck_CustomHealthCheck_:
 		path = "custom_health_check"
-		err = fmt.Errorf("typed_config: Didn't find a registered implementation for '%s' with type URL: '%s'", k.CustomHealthCheck.GetName(), k.CustomHealthCheck.GetTypedConfig().GetTypeUrl())
+		if c.custom, err = parseCustom(k.CustomHealthCheck); err == nil {
+			c.kind = c.custom.kind
+		}
 	default:
 		return errors.New("health_checker: is required")
 	}
@@ -103,8 +106,10 @@ func (c *Config) probe() probe {
 		return &httpProbe{httpConfig: c.http, client: client{version: c.http.version, reuse: c.reuse}}
 	case c.grpc != nil:
 		return &grpcProbe{grpcConfig: c.grpc, client: client{version: version{two: true}, reuse: c.reuse}}
+	case c.custom != nil:
+		return &customProbe{custom: c.custom, wire: wire{reuse: c.reuse}}
 	default:
-		return &tcpProbe{tcpConfig: c.tcp, reuse: c.reuse}
+		return &tcpProbe{tcpConfig: c.tcp, wire: wire{reuse: c.reuse}}
 	}
 }
 

@@ -263,6 +263,10 @@ func TestRefused(t *testing.T) {
 		"http_health_check: {path: /, request_headers_to_remove: [':path']}":               "http_health_check.request_headers_to_remove[0]",
 		"tcp_health_check: {send: {text: '0'}}":                                            "tcp_health_check.send.text: invalid hex string '0'",
 		"custom_health_check: {name: x}":                                                   "custom_health_check.typed_config: Didn't find a registered implementation for 'x'",
+		redis[:len(redis)-2] + ", aws_iam: {region: r, service_name: s, cache_name: c}}}":  "custom_health_check.typed_config.aws_iam",
+		thriftCheck("AUTO_TRANSPORT", "BINARY"):                                            "custom_health_check.typed_config.transport: Unsupported transport",
+		thriftCheck("FRAMED", "TWITTER"):                                                   "custom_health_check.typed_config.protocol: Unsupported transport",
+		thriftCheck("HEADER", "LAX_BINARY"):                                                "custom_health_check.typed_config.protocol: invalid header transport protocol",
 		"tcp_health_check: {}, event_logger: [{name: z}]":                                  "event_logger[0]: Didn't find a registered implementation for 'z'",
 	} {
 		if _, err := Parse(read(t, text)); err == nil || !strings.Contains(err.Error(), want) {
