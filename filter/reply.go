@@ -97,7 +97,7 @@ func (s *Stream) finishGRPC(contentType string) {
 		body = body[:len(body)-1]
 	}
 	if len(body) > 0 && s.Request.Method != "HEAD" {
-		r.Header.Add("grpc-message", s.Append(func(b []byte, _ *stream.Stream) []byte { return grpc.AppendMessage(b, body) }))
+		r.Header.Set("grpc-message", s.Append(func(b []byte, _ *stream.Stream) []byte { return grpc.AppendMessage(b, body) }))
 	}
 }
 

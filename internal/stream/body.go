@@ -44,12 +44,6 @@ func (j *Joined) Next(wait bool) ([]byte, error) {
 	return j.Rest.Next(wait)
 }
 
-// Broken is a body that cannot be read any further, for the reason Err.
-type Broken struct{ Err error }
-
-// Next fails.
-func (b *Broken) Next(bool) ([]byte, error) { return nil, b.Err }
-
 // Tap is a body that shows each piece to See as it passes, and the end or the failure with a nil piece; See may return an error,
 // which ends the body.
 type Tap struct {

@@ -65,14 +65,6 @@ func TestJoined(t *testing.T) {
 	}
 }
 
-func TestBroken(t *testing.T) {
-	why := errors.New("broken")
-	b := &stream.Joined{First: []byte("ab"), Rest: &stream.Broken{Err: why}}
-	if got, err := read(b); got != "ab" || err != why {
-		t.Errorf("%q %v", got, err)
-	}
-}
-
 func TestTap(t *testing.T) {
 	seen, ends := "", 0
 	b := stream.Tap{Body: &script{pieces: []string{"a", "", "b"}}, See: func(p []byte, err error) error {

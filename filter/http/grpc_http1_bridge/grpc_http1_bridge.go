@@ -105,8 +105,7 @@ func (f *Filter) OnResponse(s *filter.Stream) filter.Status {
 	b.response = stream.Bytes{B: all}
 	switch {
 	case err != nil:
-		r.Body = &stream.Joined{First: all, Rest: &stream.Broken{Err: err}}
-		return filter.Continue
+		return s.Unfinished(err)
 	case !ok:
 		return s.LocalReply(500, "response_payload_too_large", "Internal Server Error")
 	}

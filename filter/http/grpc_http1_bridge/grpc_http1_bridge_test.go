@@ -87,8 +87,8 @@ func TestBridge(t *testing.T) {
 			&bridgev3.Config{},
 			filtertest.Play{Path: "/p.S/M", Head: []string{isGRPC}, Answer: []string{isGRPC}, AnswerBody: []string{reply}, Break: gone},
 			"/p.S/M " + isGRPC + " ", 200,
-			[]string{isGRPC},
-			reply, gone,
+			[]string{isGRPC, "grpc-message: upstream connect error or disconnect/reset before headers. reset reason: connection termination", "grpc-status: 14"},
+			"", nil,
 		},
 		"protobuf": {
 			upgrading,

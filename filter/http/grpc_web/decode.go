@@ -11,15 +11,30 @@ import (
 
 // decoder is the body of a request in base64 on its way to the upstream.
 type decoder struct {
-	s    *filter.Stream
-	src  filter.Body
-	rest [4]byte // too short to be read
-	have int     // bytes of rest
-	out  []byte
+	s     *filter.Stream
+	src   filter.Body
+	rest  [4]byte // too short to be read
+	have  int     // bytes of rest
+	out   []byte
+	early bool // out is a piece that nobody has asked for yet
+}
+
+// begin looks at what of the body is there already: if that makes no sense, no upstream need be asked.
+func (d *decoder) begin() error {
+	p, err := d.Next(false)
+	if err == io.EOF {
+		return nil // which comes again
+	}
+	d.early = len(p) > 0
+	return err
 }
 
 // Next returns the next piece.
 func (d *decoder) Next(wait bool) ([]byte, error) {
+	if d.early {
+		d.early = false
+		return d.out, nil
+	}
 	for {
 		p, err := d.src.Next(wait)
 		switch {

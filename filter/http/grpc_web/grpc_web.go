@@ -91,6 +91,9 @@ func (f *Filter) OnRequest(s *filter.Stream) filter.Status {
 	if isText(contentType) && s.Request.Body != nil {
 		c.request = decoder{s: s, src: s.Request.Body, out: c.request.out}
 		s.Request.Body = &c.request
+		if err := c.request.begin(); err != nil {
+			return s.Unreadable(err)
+		}
 	}
 	return filter.Continue
 }

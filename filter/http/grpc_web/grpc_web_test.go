@@ -131,9 +131,9 @@ func TestTranslation(t *testing.T) {
 		},
 		"an answer that is no gRPC and breaks": {
 			filtertest.Play{Path: "/p.S/M", Head: []string{asWeb}, Status: 500, AnswerBody: []string{"x"}, Break: gone},
-			upstreamHead, 500,
-			[]string{asWeb},
-			"", gone, nil,
+			upstreamHead, 503,
+			[]string{"content-length: 95", "content-type: text/plain"},
+			"upstream connect error or disconnect/reset before headers. reset reason: connection termination", nil, nil,
 		},
 		"no gRPC-Web": {
 			filtertest.Play{Path: "/p.S/M", Head: []string{"content-type: application/json"}, Body: []string{"{}"}, Answer: []string{"content-length: 2"}, AnswerBody: []string{"{}"}},

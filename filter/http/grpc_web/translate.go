@@ -23,8 +23,7 @@ func (c *call) translate(s *filter.Stream) filter.Status {
 			break
 		}
 		if err != nil {
-			r.Body = &stream.Broken{Err: err}
-			return filter.Continue
+			return s.Unfinished(err)
 		}
 		c.message = append(c.message, p[:min(len(p), mostMessage-len(c.message))]...)
 	}

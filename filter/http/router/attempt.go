@@ -312,6 +312,10 @@ func (a *attempt) broken(err error) error {
 	case filter.LimitUpstream.Cause():
 		e.cluster.Stats.RqMaxDuration.Inc()
 	}
+	if _, late := errors.AsType[*filter.TimeoutError](err); a.unjudged && !late && e.s.Worker.Current().Err() == nil {
+		a.unjudged = false
+		a.host.Stats.RqError.Add(1)
+	}
 	return err
 }
 

@@ -2,16 +2,13 @@ package router
 
 import (
 	"errors"
-	"io"
 	"strings"
 	"syscall"
 
 	"github.com/outrigger-proxy/outrigger/cluster"
 	"github.com/outrigger-proxy/outrigger/cluster/pool"
 	"github.com/outrigger-proxy/outrigger/filter"
-	"github.com/outrigger-proxy/outrigger/internal/fiber"
 	"github.com/outrigger-proxy/outrigger/internal/http1"
-	"github.com/outrigger-proxy/outrigger/internal/http2"
 	"github.com/outrigger-proxy/outrigger/internal/stream"
 	"github.com/outrigger-proxy/outrigger/internal/transport"
 )
@@ -110,30 +107,10 @@ func (e *exchange) resetFor(err error) {
 			u.Failure = e.s.Text("delayed connect error: ", capital(errno.Error()))
 		}
 		e.reset(503, "remote connection failure", stream.UpstreamConnectionFailure)
-	case http2Fault(err), errors.Is(err, io.ErrUnexpectedEOF):
-		e.reset(502, "protocol error", stream.UpstreamProtocolError)
-	case http2.Refused(err):
-		e.reset(503, "remote refused stream reset", stream.UpstreamRemoteReset)
-	case remoteReset(err):
-		e.reset(503, "remote reset", stream.UpstreamRemoteReset)
-	case errors.Is(err, fiber.ErrCancelled):
-		e.reset(503, "local reset", stream.LocalReset)
 	default:
-		e.reset(503, "connection termination", stream.UpstreamConnectionTermination)
+		f := filter.FaultOf(err)
+		e.reset(f.Status, f.Reason, f.Flag)
 	}
-}
-
-// http2Fault says whether an HTTP/2 host has sent what it must not.
-func http2Fault(err error) bool {
-	var bad *http2.Error
-	var r *http2.Reset
-	return errors.As(err, &bad) || errors.As(err, &r) && !r.Remote
-}
-
-// remoteReset says whether an HTTP/2 host has reset the stream.
-func remoteReset(err error) bool {
-	var r *http2.Reset
-	return errors.As(err, &r) && r.Remote
 }
 
 // reset answers for an upstream that has broken off before its response.

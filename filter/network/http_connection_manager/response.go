@@ -2,14 +2,12 @@ package hcm
 
 import (
 	"errors"
-	"io"
 
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 
 	"github.com/outrigger-proxy/outrigger/filter"
 	"github.com/outrigger-proxy/outrigger/internal/header"
 	"github.com/outrigger-proxy/outrigger/internal/http1"
-	"github.com/outrigger-proxy/outrigger/internal/http2"
 	"github.com/outrigger-proxy/outrigger/internal/stream"
 )
 
@@ -122,22 +120,9 @@ func (x *exchange) abandonedLate() next {
 
 // blameUpstream notes why the body of the response has ended early.
 func (x *exchange) blameUpstream(err error) {
-	i := &x.Info
-	var bad *http1.Error
-	var bad2 *http2.Error
-	var reset *http2.Reset
-	reason := "connection_termination"
-	switch {
-	case errors.As(err, &reset) && reset.Remote:
-		reason = "remote_reset"
-		i.Flags |= stream.UpstreamRemoteReset
-	case errors.As(err, &bad), errors.As(err, &bad2), reset != nil, errors.Is(err, io.ErrUnexpectedEOF):
-		reason = "protocol_error"
-		i.Flags |= stream.UpstreamProtocolError
-	default:
-		i.Flags |= stream.UpstreamConnectionTermination
-	}
-	i.Details = x.Text("upstream_reset_after_response_started{", reason, "}")
+	f := filter.FaultOf(err)
+	x.Info.Flags |= f.Flag
+	x.Info.Details = f.Details(true)
 }
 
 // countTimeout counts a limit of the stream that has passed.
