@@ -19,6 +19,7 @@ type EDF struct {
 	rate  float64  // days per unit of time
 	mask  uint64   // of days
 	today uint64
+	due   int32 // the item whose turn it is
 	now   float64
 	// How far the calendar has been walked in this many picks, and since when: a calendar whose days have become too short or too
 	// long is laid out anew.
@@ -58,12 +59,13 @@ func (e *EDF) Peek() int {
 	if e.days == nil {
 		e.open()
 	}
-	return int(e.items[e.first()].index)
+	e.due = e.first()
+	return int(e.items[e.due].index)
 }
 
 // Advance puts the entry whose turn it was (Peek) back, with the weight that it has now.
 func (e *EDF) Advance(weight float64) {
-	i := e.first()
+	i := e.due
 	it := &e.items[i]
 	e.remove(it, e.today&e.mask)
 	e.now = it.deadline
@@ -93,7 +95,13 @@ func (e *EDF) remove(it *item, at uint64) {
 }
 
 // date is the day of a deadline.
-func (e *EDF) date(deadline float64) uint64 { return uint64(min(deadline*e.rate, 1<<62)) }
+func (e *EDF) date(deadline float64) uint64 {
+	const doomsday = 1 << 62
+	if d := deadline * e.rate; d < doomsday {
+		return uint64(int64(d))
+	}
+	return doomsday
+}
 
 // first finds the earliest entry, and makes its day today.
 func (e *EDF) first() int32 {

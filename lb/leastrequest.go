@@ -28,7 +28,7 @@ func (p LeastRequest) Build(hosts []Host, s Start) Picker {
 	case len(hosts) == 0:
 		return none{}
 	case p.SlowStart.ramping(hosts, s.Now) || !equal(hosts):
-		return newWeighted(hosts, s, p.weight)
+		return newWeighted(hosts, s, &p)
 	case p.FullScan:
 		return &fullScan{hosts}
 	}
@@ -45,7 +45,7 @@ func equal(hosts []Host) bool {
 	return true
 }
 
-func (p LeastRequest) weight(h *Host, now time.Duration) float64 {
+func (p *LeastRequest) weight(h *Host, now time.Duration) float64 {
 	w := float64(h.Weight)
 	switch active := float64(max(h.Active.Load(), 0) + 1); p.Bias {
 	case 0:
@@ -54,7 +54,10 @@ func (p LeastRequest) weight(h *Host, now time.Duration) float64 {
 	default:
 		w /= math.Pow(active, p.Bias)
 	}
-	return w * p.SlowStart.factor(h, now)
+	if p.SlowStart.Window > 0 {
+		w *= p.SlowStart.factor(h, now)
+	}
+	return w
 }
 
 func (p *leastRequest) Pick(r Request) int {

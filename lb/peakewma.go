@@ -2,6 +2,7 @@ package lb
 
 import (
 	"math"
+	"sync/atomic"
 	"time"
 )
 
@@ -14,9 +15,15 @@ type PeakEWMA struct {
 }
 
 type peakEWMA struct {
-	hosts   []Host
+	hosts   []burden
 	n       divisor
 	perTick float64 // 1 / Decay in ticks
+}
+
+// burden is what of a host decides: two lie in a cache line with two others.
+type burden struct {
+	active  *atomic.Int64
+	latency *atomic.Uint64
 }
 
 // estimate is the content of Load.latency: the upper half is a latency in nanoseconds as a float32, the lower one the time of the last
@@ -41,10 +48,12 @@ func (p PeakEWMA) Build(hosts []Host, s Start) Picker {
 	if len(hosts) == 0 {
 		return none{}
 	}
-	for i := range hosts { // what is known of a new host ages from now on
-		hosts[i].Load.latency.CompareAndSwap(0, uint64(newEstimate(float64(p.Default), ticks(s.Now))))
+	l := make([]burden, len(hosts))
+	for i := range hosts {
+		l[i] = burden{hosts[i].Active, &hosts[i].Load.latency}
+		l[i].latency.CompareAndSwap(0, uint64(newEstimate(float64(p.Default), ticks(s.Now)))) // it ages from now on
 	}
-	return &peakEWMA{hosts, newDivisor(uint64(len(hosts))), float64(tick) / float64(p.Decay)}
+	return &peakEWMA{l, newDivisor(uint64(len(hosts))), float64(tick) / float64(p.Decay)}
 }
 
 // Learn takes a response in that took so long.
@@ -96,7 +105,10 @@ const (
 )
 
 func fade(x float64) float64 {
-	at := min(x, fadingMost) * fadingSteps
+	if x > fadingMost {
+		x = fadingMost
+	}
+	at := x * fadingSteps
 	i := int(at)
 	return fading[i] + (fading[i+1]-fading[i])*(at-float64(i))
 }
@@ -104,6 +116,6 @@ func fade(x float64) float64 {
 // cost is the time that a further request is likely to wait.
 func (p *peakEWMA) cost(i int, now uint32) float64 {
 	h := &p.hosts[i]
-	e := estimate(h.Load.latency.Load())
-	return e.latency() * fade(e.age(now)*p.perTick) * float64(h.Active.Load()+1)
+	e := estimate(h.latency.Load())
+	return e.latency() * fade(e.age(now)*p.perTick) * float64(h.active.Load()+1)
 }

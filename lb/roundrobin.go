@@ -20,12 +20,12 @@ func (p RoundRobin) Build(hosts []Host, s Start) Picker {
 		return none{}
 	}
 	if p.SlowStart.ramping(hosts, s.Now) || !p.even(hosts) {
-		return newWeighted(hosts, s, p.weight)
+		return newWeighted(hosts, s, &p)
 	}
 	return roundRobin{s.turn(), newDivisor(uint64(len(hosts)))}
 }
 
-func (p RoundRobin) even(hosts []Host) bool {
+func (p *RoundRobin) even(hosts []Host) bool {
 	for i := range hosts {
 		if p.own(&hosts[i]) != p.own(&hosts[0]) {
 			return false
@@ -34,7 +34,7 @@ func (p RoundRobin) even(hosts []Host) bool {
 	return true
 }
 
-func (p RoundRobin) own(h *Host) uint32 {
+func (p *RoundRobin) own(h *Host) uint32 {
 	if p.Reported {
 		if w := h.Load.Weight(); w != 0 {
 			return w
@@ -43,8 +43,12 @@ func (p RoundRobin) own(h *Host) uint32 {
 	return h.Weight
 }
 
-func (p RoundRobin) weight(h *Host, now time.Duration) float64 {
-	return float64(p.own(h)) * p.SlowStart.factor(h, now)
+func (p *RoundRobin) weight(h *Host, now time.Duration) float64 {
+	w := float64(p.own(h))
+	if p.SlowStart.Window > 0 {
+		w *= p.SlowStart.factor(h, now)
+	}
+	return w
 }
 
 func (p roundRobin) Pick(Request) int { return int(p.n.mod(p.turn.n.Add(1) - 1)) }
@@ -53,14 +57,19 @@ func (p roundRobin) Pick(Request) int { return int(p.n.mod(p.turn.n.Add(1) - 1))
 type weighted struct {
 	edf    EDF
 	hosts  []Host
-	weight func(h *Host, now time.Duration) float64
+	policy weigher
 }
 
-func newWeighted(hosts []Host, s Start, weight func(h *Host, now time.Duration) float64) *weighted {
-	p := &weighted{hosts: hosts, weight: weight}
+// weigher says what a host weighs at the moment.
+type weigher interface {
+	weight(h *Host, now time.Duration) float64
+}
+
+func newWeighted(hosts []Host, s Start, policy weigher) *weighted {
+	p := &weighted{hosts: hosts, policy: policy}
 	r := Request{Now: s.Now}
 	for i := range hosts {
-		p.edf.Add(i, weight(&hosts[i], r.Now))
+		p.edf.Add(i, policy.weight(&hosts[i], r.Now))
 	}
 	for range s.Seed % uint64(len(hosts)) {
 		p.Pick(r)
@@ -70,6 +79,6 @@ func newWeighted(hosts []Host, s Start, weight func(h *Host, now time.Duration) 
 
 func (p *weighted) Pick(r Request) int {
 	i := p.edf.Peek()
-	p.edf.Advance(p.weight(&p.hosts[i], r.Now))
+	p.edf.Advance(p.policy.weight(&p.hosts[i], r.Now))
 	return i
 }
