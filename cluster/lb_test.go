@@ -106,8 +106,8 @@ func TestHashKeys(t *testing.T) {
 	if l := c.Hosts(); c.hashKey(l[0]) != "10.0.0.1:80" || c.hashKey(l[1]) != "k" {
 		t.Errorf("%s, %s", c.hashKey(l[0]), c.hashKey(l[1]))
 	}
-	c, _ = added(t, "lb_policy: MAGLEV\ncommon_lb_config: {consistent_hashing_lb_config: {use_hostname_for_hashing: true}}\n"+
-		"load_assignment: {cluster_name: c, endpoints: [{lb_endpoints: [{endpoint: {hostname: h, address: {socket_address: {address: 10.0.0.1, port_value: 80}}}}]}]}")
+	c.config.lb.byHostname = true // which wants a host that was found by DNS
+	c.Hosts()[0].Hostname = "h"
 	if got := c.hashKey(c.Hosts()[0]); got != "h" {
 		t.Errorf("%s", got)
 	}
