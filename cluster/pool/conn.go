@@ -19,21 +19,21 @@ type conn struct {
 	exchange *Exchange // HTTP/1
 	mux      *mux      // HTTP/2; neither: TCP
 	// owned by the worker
-	net        fiber.Conn
-	info       Info
-	onIdle     func(expired bool) // wake, made once: this is the request path
-	expiry     fiber.Timer        // max_connection_duration
-	streams    uint32
-	at         int // index in idle, -1: not there
-	epoch      uint32
-	killed     func() // whoever uses a TCP connection wants to know that it is to end; nil: nobody
-	lent       bool   // carries a stream
-	listed     bool   // among the lane's lent
-	prev       *conn
-	next       *conn
-	connecting bool
-	draining   bool // carries no further one
-	broke      bool // the host does not speak HTTP: it is we who end it
+	net      fiber.Conn
+	info     Info
+	onIdle   func(expired bool) // wake, made once: this is the request path
+	expiry   fiber.Timer        // max_connection_duration
+	streams  uint32
+	at       int // index in idle, -1: not there
+	epoch    uint32
+	killed   func()     // whoever uses a TCP connection wants to know that it is to end; nil: nobody
+	lent     bool       // carries a stream
+	listed   bool       // among the lane's lent
+	since    fiber.Time // it has been in use
+	prev     *conn
+	next     *conn
+	draining bool // carries no further one
+	broke    bool // the host does not speak HTTP: it is we who end it
 }
 
 // open connects; it is all that its fiber does.
@@ -45,10 +45,7 @@ func (c *conn) open() {
 	nc, err := cfg.Dial(l.w, *l.peer.target.Load(), &c.info)
 	f.Unlimit()
 	l.connecting--
-	c.connecting = false
-	if l.watch.sample == c {
-		l.watch.end()
-	}
+	l.delist(c)
 	if err != nil {
 		c.refused(err)
 		return

@@ -26,7 +26,7 @@ type lane struct {
 	conns      int // all of them: idle, lent, connecting
 	connecting int
 	epoch      uint32 // connections of an earlier one take no further stream
-	lent       *conn  // the first of those that carry a stream
+	lent       *conn  // the first of those in use
 	takes      uint32 // streams that the last HTTP/2 connection took at a time
 	unsettled  int    // HTTP/2 connections that have not told how many streams they take
 }
@@ -284,10 +284,7 @@ func (l *lane) connect() {
 	if l.http {
 		c.info.Protocols = offers[l.mode]
 	}
-	c.connecting = true
-	if l.http && l.watch.sample == nil {
-		l.watch.begin(c)
-	}
+	l.enlist(c)
 	l.w.Go(c.open)
 }
 
@@ -322,7 +319,9 @@ func (l *lane) kill() {
 	}
 	for c := l.lent; c != nil; {
 		next := c.next
-		c.abort()
+		if c.net != nil {
+			c.abort()
+		}
 		c = next
 	}
 }

@@ -166,7 +166,8 @@ func (p *Peer) TCP(w *fiber.Worker, o Options) (*TCP, error) {
 func (p *Peer) lane(w *fiber.Worker, o Options, http bool) (*lane, error) {
 	ls := p.lanes[w.ID]
 	if ls == nil {
-		ls = &lanes{}
+		ls = &lanes{watch: watch{peer: p, w: w}}
+		ls.watch.lanes = ls
 		p.lanes[w.ID] = ls
 	}
 	if p.Config.Header != nil && o.Downstream != nil {

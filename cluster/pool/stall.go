@@ -13,8 +13,8 @@ import (
 // waits until TCP gives up, after a quarter of an hour. Envoy waits with it, unless a timeout or a health check is configured. Here the
 // kernel is asked: a host that is there acknowledges what it gets within milliseconds, however slow what runs on it may be.
 //
-//   - A worker looks at one stream of each host at a time, once it is firstLook old. If nothing of what was sent is acknowledged by then, the
-//     host is suspected, and requests go to others as far as there are any. Nothing is lost if that is wrong.
+//   - While it has streams with a host, a worker looks every firstLook at a few that are as old as that. If nothing of what one has sent is
+//     acknowledged, the host is suspected, and requests go to others as far as there are any. Nothing is lost if that is wrong.
 //   - If it goes on to giveUp, and the kernel has repeated itself twice, the host is lost: connections to it on which something is not
 //     acknowledged end now, as if the host had ended them, and the others as soon as the kernel finds them dead.
 //   - Connections to the host are tried from then on, and the first that comes about ends the suspicion. So it is with a connection that
@@ -28,8 +28,10 @@ const (
 	probeTimeout  = time.Second
 	probeLeast    = 250 * time.Millisecond
 	probeMost     = 2 * time.Second
-	repeats       = 2 // of the kernel, before a host is lost
-	roundTrips    = 3 // in which an acknowledgement may come before firstLook means anything
+	mostSteps     = 256 // of a look along the streams
+	mostAsks      = 4   // of the kernel in one look
+	repeats       = 2   // of the kernel, before a host is lost
+	roundTrips    = 3   // in which an acknowledgement may come before firstLook means anything
 	firstLookLess = firstLook - 10*time.Millisecond
 )
 
@@ -49,64 +51,74 @@ func (p Progress) silent() bool {
 // dead says that it will not.
 func (p Progress) dead() bool { return p.silent() && p.Silent >= giveUp && p.Repeated >= repeats }
 
-// watch looks after what one worker sends to one host.
+// watch looks after what one worker sends to one host, for as long as there is anything.
 type watch struct {
+	// set at construction
+	peer  *Peer
+	w     *fiber.Worker
+	lanes *lanes
 	// owned by the worker
 	timer   fiber.Timer
-	sample  *conn // whose stream is looked at; nil: none is under way
-	streams uint32
+	armed   bool
 	accused bool // by us
 }
 
-// begin takes the stream that c has just got, or the attempt to connect, as the sample.
-func (w *watch) begin(c *conn) {
-	w.sample, w.streams = c, c.streams
-	if w.timer.Do == nil {
-		w.timer.Do = w.look
-	}
-	w.timer.Set(c.lane.w, c.lane.w.Now().Add(firstLook))
-}
-
-// end forgets the sample, whose stream has ended.
-func (w *watch) end() {
-	w.timer.Stop(w.sample.lane.w)
-	w.sample = nil
-}
-
-// look runs when the sample is old enough.
-func (w *watch) look() {
-	c := w.sample
-	l := c.lane
-	if c.net == nil && !c.connecting || c.net != nil && !c.lent || c.mux == nil && c.streams != w.streams {
-		w.sample = nil // it has gone on
+// begin makes sure that somebody will look.
+func (w *watch) begin() {
+	if w.armed {
 		return
 	}
-	if c.connecting {
-		if time.Duration(l.w.Now()-c.info.Started) >= slowConnect {
-			w.sample = nil
-			l.peer.lost(l.w)
+	w.armed = true
+	w.timer.Do = w.look
+	w.timer.Set(w.w, w.w.Now().Add(firstLook))
+}
+
+// look asks the kernel after some streams that are old enough, the youngest of those first: they are stuck if any is.
+func (w *watch) look() {
+	w.armed = false
+	worst, slow, left := Progress{}, false, false
+	steps, asks := mostSteps, mostAsks
+	young := w.w.Now() - fiber.Time(firstLookLess)
+	w.lanes.each(func(l *lane) {
+		if !l.http {
 			return
 		}
-	} else {
-		p := l.peer.Config.progress(c.net)
-		if !p.silent() {
-			w.sample = nil
-			if w.accused {
-				w.accused = false
-				l.peer.suspect.Store(false)
+		for c := l.lent; c != nil && steps > 0 && asks > 0; c = c.next {
+			left = true
+			steps--
+			if c.since > young {
+				continue
 			}
-			return
+			if c.net == nil {
+				slow = slow || w.w.Now()-c.since >= fiber.Time(slowConnect)
+				continue
+			}
+			asks--
+			if p := w.peer.Config.progress(c.net); p.silent() && p.Silent > worst.Silent {
+				worst = p
+			}
 		}
-		w.accused = true
-		l.peer.accuse()
-		if p.dead() {
-			w.sample, w.accused = nil, false
-			l.peer.abandon()
-			l.peer.lost(l.w)
-			return
-		}
+	})
+	next := firstLook
+	switch {
+	case worst.dead():
+		w.accused = false
+		w.peer.abandon()
+		w.peer.lost(w.w)
+		return
+	case worst.silent():
+		w.accused, next = true, nextLook
+		w.peer.accuse()
+	case slow:
+		w.peer.lost(w.w)
+	case w.accused:
+		w.accused = false
+		w.peer.suspect.Store(false)
 	}
-	w.timer.Set(l.w, l.w.Now().Add(nextLook))
+	if left {
+		w.armed = true
+		w.timer.Set(w.w, w.w.Now().Add(next))
+	}
 }
 
 func (cfg *Config) progress(c fiber.Conn) Progress {
@@ -143,6 +155,10 @@ func (l *lane) forsake() {
 	l.failed(&ConnectError{Timeout: true, Err: errLost}) // what waits for a connection can still go elsewhere
 	for c := l.lent; c != nil; {
 		next := c.next
+		if c.net == nil {
+			c = next
+			continue // connecting, for as long as that may take
+		}
 		if p := l.peer.Config.progress(c.net); p.silent() {
 			c.abort()
 		} else {
@@ -209,18 +225,18 @@ func away(err error) bool {
 	return errors.Is(err, errProbeTimeout) || errors.Is(err, unix.EHOSTUNREACH) || errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.ETIMEDOUT)
 }
 
-// enlist keeps c among the connections that carry a stream.
+// enlist keeps c among the connections that are in use: they carry a stream, or are on their way.
 func (l *lane) enlist(c *conn) {
 	if c.listed {
-		return
+		return // another stream of the same connection
 	}
-	c.listed, c.next = true, l.lent
+	c.listed, c.since, c.next = true, l.w.Now(), l.lent
 	if c.next != nil {
 		c.next.prev = c
 	}
 	l.lent = c
-	if l.http && l.watch.sample == nil {
-		l.watch.begin(c)
+	if l.http {
+		l.watch.begin()
 	}
 }
 
@@ -238,7 +254,4 @@ func (l *lane) delist(c *conn) {
 		c.next.prev = c.prev
 	}
 	c.listed, c.prev, c.next = false, nil, nil
-	if l.watch.sample == c {
-		l.watch.end()
-	}
 }

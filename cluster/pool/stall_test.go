@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/outrigger-proxy/outrigger/internal/fiber"
+	"github.com/outrigger-proxy/outrigger/internal/fiber/fibertest"
 )
 
 // kernel says what the kernel would say of every connection.
@@ -188,5 +189,37 @@ func TestFailDrainsHTTP(t *testing.T) {
 		if reused, err := r.get("/"); err != nil || reused {
 			r.Errorf("reused %v, %v", reused, err)
 		}
+	})
+}
+
+// TestLostMux loses a host under the streams of an HTTP/2 connection.
+func TestLostMux(t *testing.T) {
+	fibertest.Each(t, func(t *testing.T, w *fiber.Worker) {
+		r, u, l := muxRig(t, w, maxima(), 1000)
+		k := &kernel{}
+		stalling(k)(r.cfg)
+		r.cfg.Workers = []*fiber.Worker{w}
+		var tasks [3]fiber.Task
+		for i := range tasks {
+			tasks[i].Start(w, func() {
+				if _, err := r.get("/hold"); err == nil {
+					t.Error("an answer from nobody")
+				}
+			})
+		}
+		r.settle("the requests are under way", func() bool { return r.s.RqActive.Value() == 3 })
+		k.say(isSilent)
+		r.settle("suspected", r.peer.Suspect)
+		k.say(isDead)
+		for i := range tasks {
+			_ = tasks[i].Wait(w)
+		}
+		k.say(moves)
+		r.settle("found again", func() bool { return !r.peer.Suspect() && !r.peer.probing.Load() })
+		u.hold.Broadcast()
+		if reused, err := r.get("/"); reused || err != nil {
+			t.Error(reused, err)
+		}
+		r.finish(l)
 	})
 }
