@@ -325,7 +325,7 @@ func (c *Conn) fail(err *Error) {
 	if c.ending || c.closed {
 		return
 	}
-	if err != errMalformed {
+	if err != errField && err != errMessage {
 		c.goAway(c.last, err.Code, err.text)
 	}
 	c.end(err)

@@ -74,9 +74,11 @@ var (
 	// ErrKeepalive is a connection whose peer has not answered a PING in time.
 	ErrKeepalive = errors.New("http2: keep-alive timeout")
 
-	errMalformed = &Error{ProtocolError, "http2.violation.of.messaging.rule", "malformed message"}
+	errField     = &Error{ProtocolError, "http2.invalid.header.field", "malformed field"}
+	errMessage   = &Error{ProtocolError, "http2.violation.of.messaging.rule", "malformed message"}
+	errUnderline = &Error{RefusedStream, "http2.unexpected_underscore", "underscore in a header name"}
 	errTooBig    = &Error{EnhanceYourCalm, "http2.too_many_headers", "head exceeds its limits"}
-	errCompress  = &Error{CompressionError, "http2.invalid.header.field", "header block cannot be decompressed"}
+	errCompress  = &Error{CompressionError, "http2.remote_protocol_error", "header block cannot be decompressed"}
 )
 
 func fault(code Code, text string) *Error { return &Error{code, "http2.remote_protocol_error", text} }

@@ -2,6 +2,8 @@ package http2
 
 import (
 	"math"
+	"math/bits"
+	"strings"
 
 	"github.com/outrigger-proxy/outrigger/internal/header"
 )
@@ -60,19 +62,19 @@ func (h *head) take(f *field) {
 		return
 	}
 	h.size += len(f.name) + len(f.value)
-	if h.count++; h.count > h.o.FieldLimit+pseudos || h.size > h.o.HeadLimit {
+	if h.count++; h.count > h.o.FieldLimit+pseudos || h.size > h.o.HeadLimit { // and what is left of it in settle: crumbs of cookies are one
 		h.err = errTooBig
 		return
 	}
 	if f.kind >= method {
 		if !h.pseudo(f) {
-			h.err = errMalformed
+			h.err = errField
 		}
 		return
 	}
 	h.regular = true
 	if h.o.NoObsText && !ascii(f.value) {
-		h.err = errMalformed
+		h.err = errField
 		return
 	}
 	if f.kind == plain {
@@ -80,7 +82,7 @@ func (h *head) take(f *field) {
 		return
 	}
 	if !h.special(f) {
-		h.err = errMalformed
+		h.err = errField
 	}
 }
 
@@ -115,7 +117,7 @@ func (h *head) special(f *field) bool {
 	case length:
 		return h.contentLength(f.value)
 	case te:
-		if f.value != "trailers" {
+		if !strings.EqualFold(f.value, "trailers") {
 			return false
 		}
 		h.add(f.id, f.name, f.value)
@@ -145,6 +147,10 @@ func (h *head) cookie(value string) {
 		return
 	}
 	f := &h.fields.All()[h.cookies]
+	if f.Value == "" {
+		f.Value = value
+		return
+	}
 	f.Value = h.join(f.Value, "; ", value)
 }
 
@@ -165,9 +171,6 @@ func (h *head) hostField(value string) bool {
 }
 
 func (h *head) contentLength(value string) bool {
-	if h.trailer {
-		return true // nor frame one
-	}
 	n := int64(0)
 	for i := range len(value) {
 		d := int64(value[i]) - '0'
@@ -198,10 +201,10 @@ func (h *head) pseudo(f *field) bool {
 		return v != "" && tokens(v)
 	case scheme:
 		h.scheme = v
-		return v != "" && schemes(v)
+		return v != "" && v[0]|32 >= 'a' && v[0]|32 <= 'z' && schemes(v)
 	case authority:
 		h.authority, h.hasHost = v, true
-		return validAuthority(v)
+		return v != "" && validAuthority(v)
 	case path:
 		h.path = v
 		return v != "" && visible(v)
@@ -240,11 +243,11 @@ func has(seen uint16, k kind) bool { return seen&(1<<(k-method)) != 0 }
 // settle judges the head as a whole.
 func (h *head) settle(end bool) *Error {
 	h.end = end
-	if h.err == nil && h.fields.Len() > h.o.FieldLimit {
+	if h.err == nil && h.fields.Len()+bits.OnesCount16(h.seen) > h.o.FieldLimit {
 		h.err = errTooBig
 	}
 	if h.err == nil && !h.whole(end) {
-		h.err = errMalformed
+		h.err = errMessage
 	}
 	return h.err
 }
@@ -252,7 +255,7 @@ func (h *head) settle(end bool) *Error {
 func (h *head) whole(end bool) bool {
 	switch {
 	case h.trailer:
-		return end
+		return end && h.length < 0 // a trailer frames nothing
 	case !h.request:
 		return has(h.seen, status) && h.status != 101 && (h.status >= 200 || !end && h.length < 0)
 	}
@@ -263,7 +266,7 @@ func (h *head) whole(end bool) bool {
 		return false
 	case connect && !extended:
 		return h.authority != "" && !has(h.seen, scheme) && !has(h.seen, path)
-	case h.scheme == "" || h.path == "":
+	case h.scheme == "" || h.path == "" || h.path[0] != '/' && (h.path != "*" || h.method != "OPTIONS"):
 		return false
 	}
 	if h.authority == "" {
@@ -296,7 +299,7 @@ var class = func() (t [256]uint8) {
 			t[c] |= inPath
 		}
 	}
-	for _, c := range []byte("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!$%&'()*+,-.:;=@[]_~") {
+	for _, c := range []byte("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!$%&'()*+,-.:;=[]_~") {
 		t[c] |= inAuthority
 	}
 	return t

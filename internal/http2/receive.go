@@ -256,23 +256,25 @@ func (c *Conn) open(id uint32, p []byte) *Error {
 	}
 	s.wireIn(c.block.wire)
 	s.rx.length = h.length
+	c.Opened++
+	c.fibers++
+	s.task.Start(c.w, s.run) // ends with the stream, which cancels it when the peer does
 	err := h.settle(c.block.end)
 	switch {
 	case err != nil:
+		s.bad = err
 		return c.badHead(s, err)
 	case h.refused:
+		s.bad = errUnderline
 		c.o.Stats.RejectedUnderscores.Inc()
 		return c.resetStream(s, RefusedStream)
 	}
-	c.Opened++
 	if s.rx.length = h.length; h.method == "CONNECT" {
 		s.rx.length = -1
 	}
 	if c.block.end {
 		s.endReceive()
 	}
-	c.fibers++
-	s.task.Start(c.w, s.run) // ends with the stream, which cancels it when the peer does
 	return nil
 }
 

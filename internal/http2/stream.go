@@ -29,10 +29,11 @@ type Stream struct {
 	got      int
 	read     int
 	trailer  head
-	gotHead  bool // client: the final response has come
-	bodiless bool // client: the response has no body whatever its head says
-	kept     bool // in the books of the connection
-	tunneled bool // somebody may still be writing to it when it is at its end
+	gotHead  bool  // client: the final response has come
+	bodiless bool  // client: the response has no body whatever its head says
+	kept     bool  // in the books of the connection
+	bad      error // server: the head is none
+	tunneled bool  // somebody may still be writing to it when it is at its end
 	err      error
 }
 
@@ -222,8 +223,12 @@ func (s *Stream) next() (*head, error) {
 	return s.heads[s.read-1], nil
 }
 
-// ReadRequest hands out the head of the request, which has come. protocol is that of an extended CONNECT, empty otherwise.
+// ReadRequest hands out the head of the request, which has come. protocol is that of an extended CONNECT, empty otherwise. A head that
+// was refused is an *Error; the peer has been told.
 func (s *Stream) ReadRequest(q *stream.Request) (protocol string, err error) {
+	if s.bad != nil {
+		return "", s.bad
+	}
 	h, err := s.next()
 	if err != nil {
 		return "", err

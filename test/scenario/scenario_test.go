@@ -323,7 +323,7 @@ func ending(err error) string {
 var (
 	uuids = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
 	dates = regexp.MustCompile(`(?i)(date: )[A-Z][a-z]{2}, .* GMT`)
-	times = regexp.MustCompile(`(x-envoy-upstream-service-time: )\d+`)
+	times = regexp.MustCompile(`(?i)(x-envoy-upstream-service-time: )\d+`)
 	ports = regexp.MustCompile(`(x-forwarded-port: )\d{4,5}`)
 	long  = regexp.MustCompile(`x{99,}`)
 	local = regexp.MustCompile(`127\.0\.0\.1([:_])\d{4,5}`)

@@ -74,17 +74,19 @@ func (m *mux) Serve(s *http2.Stream) {
 	x.m, x.d, x.cfg, x.f, x.h2 = d.m, d, d.m.config.Load(), d.c.Worker.Current(), s
 	m.idle.Stop(d.c.Worker)
 	protocol, err := s.ReadRequest(&x.Request)
-	if err != nil {
-		sh.put(x)
-		return
-	}
-	tunnel := x.Request.Method == "CONNECT"
-	if tunnel {
+	if x.Request.Method == "CONNECT" {
 		x.Request.Body = nil // what comes belongs to the tunnel
 	}
+	if err != nil {
+		x.forget()
+	}
 	x.begin()
-	x.askFor(protocol)
-	x.run(nil)
+	if err != nil {
+		x.unread(err)
+	} else {
+		x.askFor(protocol)
+		x.run(nil)
+	}
 	m.judge(&x.Info)
 	x.end()
 	x.h2 = nil
@@ -115,6 +117,18 @@ func (m *mux) judge(i *stream.Info) {
 	d.phase = lingering
 	d.m.stats.RqPrematureResets.Inc()
 	m.h2.Abort(nil)
+}
+
+// unread is a stream whose head was refused, of which nobody knows more.
+func (x *exchange) unread(err error) {
+	x.m.stats.RqRxReset.Inc()
+	x.Info.Flags, x.Info.Details = stream.DownstreamProtocolError, "http2.remote_protocol_error"
+	if bad, ok := errors.AsType[*http2.Error](err); ok {
+		x.Info.Details = bad.Details
+		if bad.Code != http2.ProtocolError { // the stream alone was reset
+			x.Info.Flags = stream.DownstreamRemoteReset
+		}
+	}
 }
 
 // askFor notes the upgrade that a CONNECT asks for: an extended one (RFC 8441) becomes that of HTTP/1.
@@ -231,13 +245,18 @@ func (x *exchange) respond2(status int) next {
 // abandoned2 is a client that has given up a stream, or gone.
 func (x *exchange) abandoned2() next {
 	var r *http2.Reset
-	if errors.As(x.f.Err(), &r) && r.Remote {
-		x.Info.Flags |= stream.DownstreamRemoteReset
-		x.Info.Details = "http2.remote_reset"
-	} else {
-		x.Info.Flags |= stream.DownstreamConnectionTermination
-		x.Info.Details = "downstream_remote_disconnect"
+	var bad *http2.Error
+	flag, details := stream.DownstreamConnectionTermination, "downstream_remote_disconnect"
+	switch {
+	case errors.As(x.f.Err(), &bad):
+		flag, details = stream.DownstreamProtocolError, bad.Details
+	case errors.As(x.f.Err(), &r) && r.Remote:
+		flag, details = stream.DownstreamRemoteReset, "http2.remote_reset"
+	case r != nil:
+		flag, details = stream.DownstreamProtocolError, "http2.remote_reset"
 	}
+	x.Info.Flags |= flag
+	x.Info.Details = details
 	x.Info.Status = 0
 	return destroyed
 }

@@ -111,7 +111,7 @@ func TestMux(t *testing.T) {
 					{"GET", "/a", "200 GET /a HTTP/1.1"},
 					{"GET", "/direct", "201 made"},
 					{"HEAD", "/direct", "201 "},
-					{"GET", "*", "404 "},
+					{"OPTIONS", "*", "404 "},
 					{"GET", "/die", "503 upstream connect error or disconnect/reset before headers. reset reason: connection termination"},
 				} {
 					if got := c.do(x[0], x[1], ""); got != x[2] {
@@ -122,6 +122,24 @@ func TestMux(t *testing.T) {
 			h.wants(map[string]uint64{
 				"http.test.downstream_cx_http2_total": 1, "http.test.downstream_rq_http2_total": 5, "http.test.downstream_cx_http1_total": 0,
 				"http.test.downstream_cx_http2_active": 0, "http.test.downstream_rq_active": 0, "http.test.downstream_cx_destroy_remote": 1,
+			})
+		})
+	}
+}
+
+// TestMuxMalformed sends a head that is none: the connection ends, and the stream is counted.
+func TestMuxMalformed(t *testing.T) {
+	for name, engine := range engines {
+		t.Run(name, func(t *testing.T) {
+			h := newHouse(t, engine, muxed, upstream(t, host))
+			h.multiplexed(func(c *client) {
+				if got := c.do("GET", "abc", ""); got != "http2: the connection ended" {
+					t.Error(got)
+				}
+			})
+			h.wants(map[string]uint64{
+				"http.test.downstream_cx_protocol_error": 1, "http.test.downstream_rq_total": 1, "http.test.downstream_rq_active": 0,
+				"http.test.downstream_rq_rx_reset": 1, "http.test.downstream_rq_completed": 0, "http2.rx_messaging_error": 1, "http2.streams_active": 0,
 			})
 		})
 	}

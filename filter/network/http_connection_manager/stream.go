@@ -312,7 +312,7 @@ func (x *exchange) end() {
 	if i.Flags == 0 && !x.answered {
 		i.Flags = stream.DownstreamConnectionTermination
 	}
-	if i.Flags&stream.DownstreamProtocolError != 0 { // in the head or in the body
+	if i.Flags&stream.DownstreamProtocolError != 0 && x.h2 == nil { // in the head or in the body
 		st.CxProtocolError.Inc()
 	}
 	x.log()
