@@ -184,11 +184,16 @@ func parseAddress(p *corev3.Address) (endpoint, error) {
 	return endpoint{}, errors.New("address: is required")
 }
 
+func namedPort(a *corev3.SocketAddress) bool {
+	_, named := a.GetPortSpecifier().(*corev3.SocketAddress_NamedPort)
+	return named
+}
+
 func parseSocketAddress(a *corev3.SocketAddress) (e endpoint, err error) {
 	switch {
 	case a.GetProtocol() == corev3.SocketAddress_UDP:
 		return e, errors.New("socket_address.protocol: UDP listeners are not supported")
-	case a.GetNamedPort() != "":
+	case namedPort(a):
 		return e, errors.New("socket_address.named_port: IP resolver can't handle named ports")
 	case a.GetResolverName() != "" && a.GetResolverName() != "envoy.ip":
 		return e, fmt.Errorf("socket_address.resolver_name: unknown address resolver: %s", a.GetResolverName())

@@ -218,7 +218,7 @@ func TestAdminAddressPath(t *testing.T) {
 
 func TestWhatCannotBeHonouredIsRefused(t *testing.T) {
 	for want, config := range map[string]string{
-		"dynamic_resources.lds_config.ads: there is no ads_config":              `dynamic_resources: {lds_config: {ads: {}}}`,
+		"dynamic_resources.lds_config.ads: there is no ads_config":              `{node: {id: a, cluster: b}, dynamic_resources: {lds_config: {ads: {}}}}`,
 		"overload_manager.resource_monitors[0]: didn't find":                    `overload_manager: {resource_monitors: [{name: x}]}`,
 		"cluster_manager: local_cluster_name: local cluster":                    `cluster_manager: {local_cluster_name: none}`,
 		"stats_config: stats_tags[0]: regex":                                    `stats_config: {stats_tags: [{tag_name: a, regex: "("}]}`,

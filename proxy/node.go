@@ -53,6 +53,7 @@ func nodeExtensions(e *filter.Extensions) (all []*corev3.Extension) {
 		{"envoy.filters.network", e.Network.Types()},
 		{"envoy.http.early_header_mutation", e.EarlyMutation.Types()},
 		{"envoy.http.original_ip_detection", e.IPDetection.Types()},
+		{"envoy.http.stateful_session", e.SessionState.Types()},
 		{"envoy.transport_sockets.downstream", e.Transport.Types()},
 		{"envoy.transport_sockets.upstream", e.Upstream.Types()},
 	} {

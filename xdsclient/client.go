@@ -60,6 +60,9 @@ func New(c Config) (*Client, error) {
 	if c.ADS == nil {
 		return x, nil
 	}
+	if err := x.named(); err != nil {
+		return nil, fmt.Errorf("ads_config: %w", err)
+	}
 	s, err := x.stream(c.ADS, subscription.Type{Service: aggregated, Method: "AggregatedResources"})
 	if err != nil {
 		return nil, fmt.Errorf("ads_config.%w", err)
@@ -130,8 +133,19 @@ func (c *Client) After(d time.Duration, f func()) *time.Timer {
 // initialFetchTimeout is Envoy's default.
 const initialFetchTimeout = 15 * time.Second
 
+// named says whether the node says who it is, without which Envoy subscribes to nothing, not even to a file.
+func (c *Client) named() error {
+	if c.Node.GetId() == "" || c.Node.GetCluster() == "" {
+		return errors.New("node 'id' and 'cluster' are required: set them in 'node' of the bootstrap or by --service-node and --service-cluster")
+	}
+	return nil
+}
+
 // Subscribe implements subscription.Source.
 func (c *Client) Subscribe(from *corev3.ConfigSource, w subscription.Wish) (subscription.Subscription, error) {
+	if err := c.named(); err != nil {
+		return nil, fmt.Errorf("config_source_specifier: %w", err)
+	}
 	timeout := initialFetchTimeout
 	if t := from.GetInitialFetchTimeout(); t != nil {
 		timeout = t.AsDuration()

@@ -82,7 +82,7 @@ func (w *watcher) Failed() {
 
 func newTestClient(t *testing.T, l *loop) *Client {
 	c, err := New(Config{
-		Node: &corev3.Node{Id: "me"}, HasCluster: func(string) error { return nil }, Check: checkTest, Post: l.post,
+		Node: &corev3.Node{Id: "me", Cluster: "here"}, HasCluster: func(string) error { return nil }, Check: checkTest, Post: l.post,
 		Stats: &stats.Store{}, Log: zap.NewNop(),
 	})
 	if err != nil {

@@ -75,7 +75,7 @@ func newCompiler(c *routev3.RouteConfiguration, env *Env) (*compiler, error) {
 		b.validate = v.GetValue()
 	}
 	if v := c.GetMaxDirectResponseBodySizeBytes(); v != nil {
-		b.maxBody = int(v.GetValue())
+		b.maxBody = int(v.GetValue()) // 0: no limit
 	}
 	switch {
 	case c.GetVhds() != nil:

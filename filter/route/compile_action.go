@@ -12,6 +12,7 @@ import (
 	allowlistedv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/internal_redirect/allow_listed_routes/v3"
 	previousroutesv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/internal_redirect/previous_routes/v3"
 	safecrossschemev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/internal_redirect/safe_cross_scheme/v3"
+	tracingv3 "github.com/envoyproxy/go-control-plane/envoy/type/tracing/v3"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/outrigger-proxy/outrigger/internal/format"
@@ -290,6 +291,27 @@ func (r *InternalRedirect) predicate(c extensionConfig) error {
 	return nil
 }
 
+// CheckTracing refuses formats that are none, of a route or of a connection manager: tags and names of spans.
+func CheckTracing(p interface {
+	GetCustomTags() []*tracingv3.CustomTag
+	GetOperation() string
+	GetUpstreamOperation() string
+},
+) error {
+	for i, t := range p.GetCustomTags() {
+		if _, err := format.Compile(t.GetValue(), format.Options{}); err != nil {
+			return fmt.Errorf("custom_tags[%d].value: %w", i, err)
+		}
+	}
+	if _, err := format.Compile(p.GetOperation(), format.Options{}); err != nil {
+		return fmt.Errorf("operation: %w", err)
+	}
+	if _, err := format.Compile(p.GetUpstreamOperation(), format.Options{}); err != nil {
+		return fmt.Errorf("upstream_operation: %w", err)
+	}
+	return nil
+}
+
 func compileTracing(p *routev3.Tracing) (*Tracing, error) {
 	if p == nil {
 		return nil, nil
@@ -306,6 +328,9 @@ func compileTracing(p *routev3.Tracing) (*Tracing, error) {
 	}
 	if f := p.GetOverallSampling(); f != nil {
 		t.Overall = runtime.CompileFractionalPercent(f)
+	}
+	if err := CheckTracing(p); err != nil {
+		return nil, err
 	}
 	var err error
 	if o := p.GetOperation(); o != "" {

@@ -146,7 +146,7 @@ func (t *compiler) direct(p *routev3.DirectResponseAction) (*Direct, error) {
 	if d.body, err = t.dataSource(p.GetBody()); err != nil {
 		return nil, fmt.Errorf("body.%w", err)
 	}
-	if len(d.body) > t.maxBody {
+	if t.maxBody > 0 && len(d.body) > t.maxBody {
 		return nil, fmt.Errorf("body: response body size is %d bytes; maximum is %d", len(d.body), t.maxBody)
 	}
 	if p.GetBodyFormat() != nil {

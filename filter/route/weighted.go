@@ -118,6 +118,9 @@ func (t *compiler) compileWeighted(p *routev3.WeightedCluster, r *Route) error {
 }
 
 func (t *compiler) entry(c *routev3.WeightedCluster_ClusterWeight, r *Route) (*Route, error) {
+	if c.GetWeight() == nil {
+		return nil, errors.New(".weight: is required")
+	}
 	if (c.GetName() == "") == (c.GetClusterHeader() == "") {
 		return nil, errors.New(": exactly one of name and cluster_header must be specified")
 	}

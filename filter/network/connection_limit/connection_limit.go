@@ -4,6 +4,7 @@
 package connectionlimit
 
 import (
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -32,6 +33,9 @@ type limit struct {
 
 // New builds it.
 func New(p *connectionlimitv3.ConnectionLimit, env filter.Env) (any, error) {
+	if p.GetMaxConnections() == nil {
+		return nil, errors.New("max_connections: is required")
+	}
 	return &limit{
 		max: p.GetMaxConnections().GetValue(), delay: p.GetDelay().AsDuration(), runtime: env.Runtime,
 		enabled: runtime.CompileFeature(p.GetRuntimeEnabled(), true),

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	"github.com/outrigger-proxy/outrigger/filter/route"
 	"github.com/outrigger-proxy/outrigger/internal/urlpath"
 )
 
@@ -110,6 +111,9 @@ func parse(p *hcmv3.HttpConnectionManager) (*settings, error) {
 	}
 	if err := refuse(p); err != nil {
 		return nil, err
+	}
+	if err := route.CheckTracing(p.GetTracing()); err != nil {
+		return nil, fmt.Errorf("tracing.%w", err)
 	}
 	s.route, s.rds = p.GetRouteConfig(), p.GetRds()
 	s.timeouts(p)
