@@ -60,6 +60,10 @@ type Stream struct {
 	Redirects int
 	// Visited are the routes that internal redirects have led to.
 	Visited []*route.Route
+	// Port is what the connection manager has stripped off the authority of a CONNECT (":443"); the upstream gets it back.
+	Port string
+	// MatchScheme says that the scheme follows the upstream's transport (scheme_header_transformation.match_upstream).
+	MatchScheme bool
 	// Close says that the connection cannot go on after this stream.
 	Close bool
 
@@ -111,7 +115,7 @@ type Setup struct {
 func (s *Stream) Begin(p *Setup) {
 	s.Reset(p.Conn.Worker, p.Conn.Info)
 	s.Conn, s.Chain, s.Table, s.Route, s.Draw, s.Idle, s.interim = p.Conn, p.Chain, p.Table, nil, p.Draw, p.Idle, p.Interim
-	s.TryIdle = 0
+	s.TryIdle, s.Port, s.MatchScheme = 0, "", false
 	s.Upgrade, s.Tunnel, s.Restart, s.Redirects, s.Close = "", nil, false, 0, false
 	s.Visited = s.Visited[:0]
 	s.local, s.finished, s.started, s.badRequest, s.grpcStatus, s.off = false, false, false, false, 0, 0

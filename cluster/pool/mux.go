@@ -206,6 +206,14 @@ func (c *Channel) Meter() (in, headIn, out, headOut int64) {
 	return c.s.WireIn, c.s.HeadIn, c.s.WireOut, c.s.HeadOut
 }
 
+// Bodies tells how much of the bodies was received and sent.
+func (c *Channel) Bodies() (in, out int64) {
+	if c.s == nil {
+		return 0, 0
+	}
+	return c.s.BodyIn, c.s.Sent
+}
+
 // Detach hands out the stream as a connection.
 func (c *Channel) Detach() (fiber.Conn, []byte) { return c.s.Tunnel(), nil }
 

@@ -14,8 +14,8 @@ func streamCommands() map[string]command {
 		"RESPONSE_CODE":                                 number(func(s *stream.Stream) int64 { return int64(s.Info.Status) }),
 		"RESPONSE_CODE_DETAILS":                         {paramOptional, responseDetails},
 		"CONNECTION_TERMINATION_DETAILS":                text(terminationDetails),
-		"RESPONSE_FLAGS":                                appending(func(b []byte, s *stream.Stream) ([]byte, bool) { return appendFlags(b, s, stream.Flags.String), true }),
-		"RESPONSE_FLAGS_LONG":                           appending(func(b []byte, s *stream.Stream) ([]byte, bool) { return appendFlags(b, s, stream.Flags.Long), true }),
+		"RESPONSE_FLAGS":                                flags(stream.Flags.String),
+		"RESPONSE_FLAGS_LONG":                           flags(stream.Flags.Long),
 		"BYTES_RECEIVED":                                number(func(s *stream.Stream) int64 { return s.Info.BytesIn }),
 		"BYTES_SENT":                                    number(func(s *stream.Stream) int64 { return s.Info.BytesOut }),
 		"BYTES_RETRANSMITTED":                           zero,
@@ -69,15 +69,9 @@ func streamID(s *stream.Stream) string {
 	return v
 }
 
-// appendFlags appends the names of the flags in the order in which Envoy sets them: an HTTP stream gives up retrying before it
-// has the reason of the last attempt; other flags come in the order of their declaration.
-func appendFlags(b []byte, s *stream.Stream, name func(stream.Flags) string) []byte {
-	f := s.Info.Flags
-	if s.Info.Protocol != stream.NoProtocol && f&stream.UpstreamRetryLimitExceeded != 0 && f != stream.UpstreamRetryLimitExceeded {
-		b = append(append(b, name(stream.UpstreamRetryLimitExceeded)...), ',')
-		f &^= stream.UpstreamRetryLimitExceeded
-	}
-	return append(b, name(f)...)
+// flags are the response flags, by their short or long names.
+func flags(name func(stream.Flags) string) command {
+	return appending(func(b []byte, s *stream.Stream) ([]byte, bool) { return s.Info.AppendFlags(b, name), true })
 }
 
 // responseDetails is %RESPONSE_CODE_DETAILS(X)%.

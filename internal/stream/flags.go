@@ -92,6 +92,17 @@ func FlagByName(short string) (Flags, bool) {
 	return 0, false
 }
 
+// AppendFlags appends the names of the flags in the order in which Envoy sets them: an HTTP stream gives up retrying before it
+// has the reason of the last attempt; other flags come in the order of their declaration. name is Flags.String or Flags.Long.
+func (i *Info) AppendFlags(b []byte, name func(Flags) string) []byte {
+	f := i.Flags
+	if i.Protocol != NoProtocol && f&UpstreamRetryLimitExceeded != 0 && f != UpstreamRetryLimitExceeded {
+		b = append(append(b, name(UpstreamRetryLimitExceeded)...), ',')
+		f &^= UpstreamRetryLimitExceeded
+	}
+	return append(b, name(f)...)
+}
+
 func (f Flags) join(name func(int) string) string {
 	if f == 0 {
 		return "-"

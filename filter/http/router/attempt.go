@@ -41,6 +41,9 @@ type attempt struct {
 	tunnel   bool // the connection is no longer HTTP
 	unjudged bool // gRPC: the trailers will say whether the call has succeeded
 	blamed   bool // its host was told of as too slow
+	logged   bool // its end, to upstream_log
+	flags    stream.Flags
+	carried  wire // what of it was added to the stream's
 }
 
 // reset keeps the memory of the head, and the functions of the tasks.
@@ -93,6 +96,9 @@ func (a *attempt) try() error {
 			v.Total.Inc()
 		}
 	}
+	if e.r.logStart {
+		a.log(stream.LogUpstreamPoolReady)
+	}
 	a.prepare()
 	if err := a.start(); err != nil {
 		return err
@@ -105,6 +111,12 @@ func (a *attempt) lent(i *pool.Info, reused bool) {
 	u, now := &a.e.s.Info.Upstream, a.e.s.Worker.Now()
 	u.Local, u.Remote, u.Protocol, u.ConnID, u.TLS, u.Ready = i.Local, i.Remote, i.Protocol, i.ID, i.TLS, now
 	u.ServerName, u.Handshake = i.ServerName, i.Handshake
+	if a.e.s.MatchScheme {
+		a.e.s.Request.Scheme = "http"
+		if i.TLS != nil {
+			a.e.s.Request.Scheme = "https"
+		}
+	}
 	if !reused {
 		u.ConnStart, u.Connected = i.Started, i.Connected
 	} else {
@@ -285,6 +297,9 @@ func (a *attempt) finish() {
 	if a.e.won == a {
 		a.lift()
 	}
+	if !a.tunnel {
+		a.logEnd()
+	}
 }
 
 // lift takes away the limits of the upstream's time: the response that the client gets has come to its end. One that is tried
@@ -303,6 +318,10 @@ func (a *attempt) lift() {
 func (a *attempt) broken(err error) error {
 	e := a.e
 	a.meter()
+	if e.s.Worker.Current().Err() == nil {
+		a.flags = flagsOf(err)
+	}
+	a.logEnd()
 	if e.s.GRPC() {
 		e.r.stats.RqResetAfterStarted.Inc() // of gRPC only, as in Envoy
 	}
@@ -319,20 +338,11 @@ func (a *attempt) broken(err error) error {
 	return err
 }
 
-// meter notes how much went over the wire.
+// meter adds what has gone over the wire to what earlier attempts have carried.
 func (a *attempt) meter() {
-	if m, ok := a.conn.(*pool.Channel); ok {
-		u := &a.e.s.Info.Upstream
-		u.BytesIn, u.HeaderIn, u.BytesOut, u.HeaderOut = m.Meter()
-		return
-	}
-	if m, ok := a.conn.(interface {
-		Codec() (in *http1.Conn, out *http1.Sender)
-	}); ok {
-		in, out := m.Codec()
-		u := &a.e.s.Info.Upstream
-		u.BytesIn, u.HeaderIn, u.BytesOut, u.HeaderOut = in.WireBytes, in.HeadBytes, out.WireBytes, out.HeadBytes
-	}
+	n := wireOf(a.conn)
+	n.charge(&a.e.s.Info.Upstream, a.carried)
+	a.carried = n
 }
 
 // release gives the connection back: to the pool after a whole exchange, else it is closed.
@@ -343,6 +353,10 @@ func (a *attempt) release() {
 	w := a.e.s.Worker
 	a.task.Join(w)
 	a.upload.Join(w)
+	if !a.ended {
+		a.meter()
+	}
+	a.logEnd()
 	if a.conn != nil {
 		a.e.tried()
 		a.conn.Release(a.uploaded && !a.failed && a.ended && !a.tunnel)

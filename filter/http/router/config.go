@@ -10,6 +10,7 @@ import (
 // settings is what the message says, with Envoy's defaults filled in.
 type settings struct {
 	dynamicStats    bool
+	logStart        bool     // upstream_log_options.flush_upstream_log_on_upstream_stream
 	suppress        bool     // suppress_envoy_headers
 	strict          []string // strict_check_headers, in lower case
 	respectExpected bool
@@ -28,9 +29,10 @@ func parse(p *routerv3.Router) (settings, error) {
 	if len(p.GetUpstreamHttpFilters()) > 0 {
 		return s, errors.New("upstream_http_filters: upstream HTTP filters are not supported")
 	}
-	if o := p.GetUpstreamLogOptions(); o.GetFlushUpstreamLogOnUpstreamStream() || o.GetUpstreamLogFlushInterval() != nil {
-		return s, errors.New("upstream_log_options: is not supported")
+	if p.GetUpstreamLogOptions().GetUpstreamLogFlushInterval() != nil {
+		return s, errors.New("upstream_log_options.upstream_log_flush_interval: is not supported")
 	}
+	s.logStart = p.GetUpstreamLogOptions().GetFlushUpstreamLogOnUpstreamStream()
 	return s, nil
 }
 

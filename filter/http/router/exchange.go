@@ -134,6 +134,7 @@ func (e *exchange) attempt() (*attempt, error) {
 	}
 	a := e.next()
 	err := a.run()
+	a.failedWith(err)
 	e.s.Limit(filter.LimitTry, 0)
 	if err != nil {
 		e.s.Limit(filter.LimitTryIdle, 0)
@@ -221,7 +222,7 @@ func (e *exchange) noted(h *cluster.Host) {
 		u.Remember()
 	}
 	u.Host, u.HostName, u.HostMetadata = h.Address, h.Hostname, h.Metadata
-	u.Failure, u.Local, u.Remote, u.ConnID, u.TLS = "", stream.Address{}, stream.Address{}, 0, nil
+	u.Failure, u.Local, u.Remote, u.ConnID, u.TLS, u.Protocol = "", stream.Address{}, stream.Address{}, 0, nil, stream.NoProtocol
 	if e.action.AutoHostRewrite && h.Hostname != "" {
 		e.action.SetHost(&e.s.Stream, h.Hostname, !e.r.suppress)
 	}

@@ -43,6 +43,7 @@ func (e *exchange) mayHedge() bool {
 // runTask is an attempt on a fiber of its own.
 func (a *attempt) runTask() {
 	a.err = a.run()
+	a.failedWith(a.err)
 	a.done = true
 	a.e.settled.Broadcast()
 }

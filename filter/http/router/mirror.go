@@ -1,6 +1,7 @@
 package router
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"strings"
@@ -8,6 +9,7 @@ import (
 	"github.com/outrigger-proxy/outrigger/cluster"
 	"github.com/outrigger-proxy/outrigger/cluster/outlier"
 	"github.com/outrigger-proxy/outrigger/cluster/pool"
+	"github.com/outrigger-proxy/outrigger/filter"
 	"github.com/outrigger-proxy/outrigger/filter/route"
 	"github.com/outrigger-proxy/outrigger/internal/fiber"
 	"github.com/outrigger-proxy/outrigger/internal/stream"
@@ -21,7 +23,10 @@ type shadow struct {
 	cluster *cluster.Cluster
 	body    stream.Bytes
 	times   times
+	match   []lb.Criterion // of the route: a copy goes to the same subset
 	reply   stream.Response
+	logs    filter.Loggers // upstream_log
+	start   bool           // it is told of the beginning too
 }
 
 // mirror sends the copies, once, when the request is complete.
@@ -52,7 +57,7 @@ func (e *exchange) shadow(m *route.Mirror, body []byte) {
 		return
 	}
 	s := e.s
-	h := &shadow{cluster: c, times: e.times}
+	h := &shadow{cluster: c, times: e.times, logs: e.r.logs, start: e.r.logStart, match: e.action.MetadataMatch}
 	h.Reset(s.Worker, s.Conn.Info)
 	q := &h.Request
 	q.Method, q.Path, q.Scheme = strings.Clone(s.Request.Method), strings.Clone(s.Request.Path), strings.Clone(s.Request.Scheme)
@@ -92,7 +97,7 @@ func (h *shadow) run(w *fiber.Worker) {
 	}
 	// As in Envoy a copy has no client's connection: where that was going is not where the copy goes, unless a header says so.
 	to := h.cluster.Destination(&stream.Info{}, &h.Request.Header)
-	host := h.cluster.Pick(w, lb.Request{Random: draw(), Destination: to})
+	host := h.cluster.Pick(w, lb.Request{Random: draw(), Match: h.match, Destination: to})
 	if host == nil {
 		h.cluster.Stats.CxNoneHealthy.Inc()
 		return
@@ -102,18 +107,29 @@ func (h *shadow) run(w *fiber.Worker) {
 		if !errors.Is(err, pool.ErrOverflow) {
 			host.Outlier.Report(outlier.ConnectFailed, 0)
 		}
+		h.lent(host, nil)
+		h.log(stream.LogUpstreamEnd, nil, err)
 		return
 	}
 	host.Outlier.Report(outlier.Connected, 0)
-	ok := false
-	defer func() { c.Release(ok) }()
+	h.lent(host, c)
+	if h.start {
+		h.log(stream.LogUpstreamPoolReady, c, nil)
+	}
+	err = h.exchange(c, host)
+	h.log(stream.LogUpstreamEnd, c, err)
+	c.Release(err == nil)
+}
+
+// exchange is the copy and its response; an error says that the connection is of no further use.
+func (h *shadow) exchange(c pool.Stream, host *cluster.Host) error {
 	if done, err := c.Send(&h.Request, true); err != nil || !done {
-		return
+		return cmp.Or(err, io.ErrShortWrite)
 	}
 	for {
 		if err := c.Receive(&h.reply); err != nil {
 			host.Outlier.Report(failure(err), 0)
-			return
+			return err
 		}
 		if h.reply.Status >= 200 {
 			break
@@ -122,12 +138,13 @@ func (h *shadow) run(w *fiber.Worker) {
 	host.Outlier.Status(h.reply.Status)
 	h.charge()
 	for b := h.reply.Body; b != nil; {
-		if _, err := b.Next(true); err != nil {
-			ok = err == io.EOF
-			return
+		if _, err := b.Next(true); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
 		}
 	}
-	ok = true
+	return nil
 }
 
 // failure is how a copy has failed.
@@ -136,6 +153,41 @@ func failure(err error) outlier.Result {
 		return outlier.Timeout
 	}
 	return outlier.ConnectFailed
+}
+
+// lent writes down the host and its connection, for upstream_log.
+func (h *shadow) lent(host *cluster.Host, c pool.Stream) {
+	u, now := &h.Info.Upstream, h.Worker.Now()
+	u.Cluster, u.ClusterAlt, u.ClusterMetadata = h.cluster.Name, h.cluster.AltName, h.cluster.Metadata
+	u.Host, u.HostName, u.HostMetadata, u.Ready = host.Address, host.Hostname, host.Metadata, now
+	if c == nil {
+		return
+	}
+	i := c.Info()
+	u.Local, u.Remote, u.Protocol, u.ConnID, u.TLS, u.Connected = i.Local, i.Remote, i.Protocol, i.ID, i.TLS, now
+	u.ServerName, u.Handshake = i.ServerName, i.Handshake
+	if !c.Reused() {
+		u.ConnStart, u.Connected = i.Started, i.Connected
+	}
+}
+
+// log tells upstream_log of the copy, which has no client's connection, as in Envoy.
+func (h *shadow) log(t stream.LogType, c pool.Stream, err error) {
+	if len(h.logs) == 0 {
+		return
+	}
+	i := &h.Info
+	i.Conn, i.LogType, i.Protocol = &stream.Conn{}, t, i.Upstream.Protocol
+	if t == stream.LogUpstreamEnd {
+		i.Status, i.End = h.reply.Status, h.Worker.Now()
+		wireOf(c).charge(&i.Upstream, wire{})
+		i.BytesIn, i.BytesOut = bodies(c, nil)
+		if !errors.Is(err, errShadowTimeout) {
+			i.Flags = flagsOf(err)
+		}
+		h.Response = h.reply
+	}
+	h.logs.Log(&h.Stream)
 }
 
 // charge counts the response, which nobody else will see.

@@ -10,7 +10,6 @@ import (
 	"github.com/outrigger-proxy/outrigger/filter"
 	"github.com/outrigger-proxy/outrigger/internal/http1"
 	"github.com/outrigger-proxy/outrigger/internal/stream"
-	"github.com/outrigger-proxy/outrigger/internal/transport"
 )
 
 // answer turns the reason for having no response into one.
@@ -101,10 +100,8 @@ func (e *exchange) resetFor(err error) {
 		e.reset(503, "connection timeout", stream.UpstreamConnectionFailure)
 	case errors.As(err, &c):
 		u := &e.s.Info.Upstream
-		if f, ok := errors.AsType[*transport.Error](c.Err); ok {
-			u.Failure = f.Reason
-		} else if errno, ok := errors.AsType[syscall.Errno](c.Err); ok && u.Host.Path == "" {
-			u.Failure = e.s.Text("delayed connect error: ", capital(errno.Error()))
+		if _, errno := errors.AsType[syscall.Errno](c.Err); !errno || u.Host.Path == "" { // of a unix socket it is not told
+			u.Failure = c.Reason()
 		}
 		e.reset(503, "remote connection failure", stream.UpstreamConnectionFailure)
 	default:
@@ -138,6 +135,3 @@ func (e *exchange) reset(status int, reason string, flag stream.Flags) {
 		e.charge(status, host)
 	}
 }
-
-// capital makes the first letter of an error a capital one, as C libraries do.
-func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }

@@ -12,6 +12,9 @@ import (
 // prepare makes the request what the upstream shall see, and reads what it says of time and retries.
 func (e *exchange) prepare() {
 	s, rt := e.s, e.s.Route
+	if s.Port != "" {
+		s.Request.Authority, s.Port = s.Text(s.Request.Authority, s.Port), ""
+	}
 	e.hedging = e.action.Hedge.OnPerTryTimeout
 	if v, ok := e.take("x-envoy-hedge-on-per-try-timeout"); ok {
 		e.hedging = v == "true"

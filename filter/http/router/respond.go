@@ -36,7 +36,6 @@ func (e *exchange) accept(a *attempt) error {
 	if s.Response.Status < 500 {
 		e.judge(a)
 	}
-	e.responded(a)
 	return nil
 }
 
@@ -60,6 +59,3 @@ func (e *exchange) attemptCount() {
 		e.s.Response.Header.Set("x-envoy-attempt-count", e.number(int64(e.s.Info.Upstream.Attempts)))
 	}
 }
-
-// responded writes down the upstream's answer for its own log.
-func (e *exchange) responded(*attempt) { e.r.logs.Log(&e.s.Stream) }

@@ -1,14 +1,20 @@
 package router
 
 import (
+	"io"
 	"testing"
 	"time"
 
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/outrigger-proxy/outrigger/cluster/pool"
+	"github.com/outrigger-proxy/outrigger/filter"
 	"github.com/outrigger-proxy/outrigger/filter/route"
 	"github.com/outrigger-proxy/outrigger/internal/fieldtest"
+	"github.com/outrigger-proxy/outrigger/internal/http1"
 	"github.com/outrigger-proxy/outrigger/internal/stream"
 )
 
@@ -17,7 +23,7 @@ func TestFields(t *testing.T) { fieldtest.Check(t, "fields.golden", &routerv3.Ro
 func TestRefuses(t *testing.T) {
 	for name, p := range map[string]*routerv3.Router{
 		"upstream filters":     {UpstreamHttpFilters: []*hcmv3.HttpFilter{{}}},
-		"upstream log options": {UpstreamLogOptions: &routerv3.Router_UpstreamAccessLogOptions{FlushUpstreamLogOnUpstreamStream: true}},
+		"upstream log options": {UpstreamLogOptions: &routerv3.Router_UpstreamAccessLogOptions{UpstreamLogFlushInterval: durationpb.New(time.Second)}},
 	} {
 		if _, err := parse(p); err == nil {
 			t.Errorf("%s: no error", name)
@@ -120,6 +126,57 @@ func TestResponseSaysWhenToComeAgain(t *testing.T) {
 		r.Header.Add("retry-after", value)
 		if !p.wouldStatus(&exchange{}, r) || p.after != want {
 			t.Errorf("%s: %v", value, p.after)
+		}
+	}
+}
+
+// Whatever the bytes, a message that the protos accept is taken or refused, and nothing panics.
+func FuzzParse(f *testing.F) {
+	for _, p := range []*routerv3.Router{
+		{},
+		{SuppressEnvoyHeaders: true, StrictCheckHeaders: []string{"x-envoy-max-retries"}, RespectExpectedRqTimeout: true},
+		{UpstreamLogOptions: &routerv3.Router_UpstreamAccessLogOptions{FlushUpstreamLogOnUpstreamStream: true}},
+	} {
+		b, err := proto.Marshal(p)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		p := &routerv3.Router{}
+		if proto.Unmarshal(b, p) != nil || p.ValidateAll() != nil {
+			return
+		}
+		if s, err := parse(p); err == nil && len(s.strict) != len(p.GetStrictCheckHeaders()) {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+func TestFlagsOf(t *testing.T) {
+	for want, errs := range map[stream.Flags][]error{
+		0:                                    {nil, filter.LimitRoute.Cause(), filter.LimitTry.Cause()},
+		stream.UpstreamOverflow:              {pool.ErrOverflow},
+		stream.UpstreamConnectionFailure:     {&pool.ConnectError{Timeout: true}, &pool.ConnectError{Err: io.EOF}},
+		stream.UpstreamProtocolError:         {io.ErrUnexpectedEOF, http1.ErrTooLarge},
+		stream.UpstreamConnectionTermination: {http1.ErrNoResponse, io.ErrClosedPipe},
+	} {
+		for _, err := range errs {
+			if got := flagsOf(err); got != want {
+				t.Errorf("%v: %v, want %v", err, got, want)
+			}
+		}
+	}
+}
+
+func TestPercentUsed(t *testing.T) {
+	for _, c := range []struct {
+		used, of time.Duration
+		want     uint64
+	}{{time.Second, 0, 0}, {time.Second, 4 * time.Second, 25}, {3 * time.Second, 2 * time.Second, 150}, {time.Millisecond, time.Microsecond, 100}} {
+		if got := percentUsed(c.used, c.of); got != c.want {
+			t.Errorf("%v of %v: %d, want %d", c.used, c.of, got, c.want)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package hcm
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/outrigger-proxy/outrigger/filter"
 	"github.com/outrigger-proxy/outrigger/filter/route"
+	"github.com/outrigger-proxy/outrigger/internal/extension"
 	"github.com/outrigger-proxy/outrigger/internal/http1"
 	"github.com/outrigger-proxy/outrigger/internal/http2"
 	"github.com/outrigger-proxy/outrigger/internal/stats"
@@ -51,6 +53,7 @@ func build(p *hcmv3.HttpConnectionManager, env filter.Env) (*config, error) {
 		return nil, err
 	}
 	c := &config{settings: *s, local: localAddress(), userAgent: env.Node.Cluster, node: env.Node.ID}
+	c.response.status = newProxyStatus(p.GetProxyStatusConfig(), c.response.serverName, env.Node.ID)
 	if c.http1, err = s.codec.options(stats.New[codecStats](env.Stats.Root().Sub("http1"))); err != nil {
 		return nil, fmt.Errorf("http_protocol_options.%w", err)
 	}
@@ -143,7 +146,7 @@ func newChain(list []*hcmv3.HttpFilter, mapper filter.Mapper, env filter.Env) (*
 			return nil, fmt.Errorf("[%d].config_discovery: is not supported: there is no xDS client", i)
 		}
 		b, err := env.Extensions.HTTP.Build(f.GetTypedConfig(), env)
-		if err != nil && f.GetIsOptional() && unknown(err) {
+		if err != nil && f.GetIsOptional() && errors.As(err, new(*extension.NotFoundError)) {
 			continue
 		}
 		if err != nil {
@@ -194,9 +197,4 @@ func routeEnv(env filter.Env) route.Env {
 		},
 		Runtime: env.Runtime, ReadFile: os.ReadFile, Getenv: os.LookupEnv,
 	}
-}
-
-// unknown says whether err is about an extension that this proxy does not have.
-func unknown(err error) bool {
-	return strings.Contains(err.Error(), "didn't find a registered implementation")
 }

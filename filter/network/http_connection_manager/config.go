@@ -81,6 +81,7 @@ type requestSettings struct {
 	stripDot           bool
 	proxyContinue      bool
 	scheme             string // overwrite
+	matchScheme        bool
 	certificate        *certificateRule
 }
 
@@ -89,6 +90,7 @@ type responseSettings struct {
 	serverName  string
 	server      hcmv3.HttpConnectionManager_ServerHeaderTransformation
 	alwaysSetID bool
+	status      *proxyStatus // nil: responses do not say why they failed
 }
 
 // codecSettings rule the codec.
@@ -144,10 +146,6 @@ func refuse(p *hcmv3.HttpConnectionManager) error {
 		return errors.New("access_log_options: only one of access_log_flush_interval or access_log_options can be specified")
 	case p.GetAccessLogOptions() != nil && p.GetFlushAccessLogOnNewRequest():
 		return errors.New("access_log_options: only one of flush_access_log_on_new_request or access_log_options can be specified")
-	case p.GetSchemeHeaderTransformation().GetMatchUpstream():
-		return errors.New("scheme_header_transformation.match_upstream: is not supported")
-	case p.GetProxyStatusConfig() != nil:
-		return errors.New("proxy_status_config: is not supported")
 	case p.GetRecordRouteResolutionStats():
 		return errors.New("record_route_resolution_stats: is not supported")
 	case p.GetSetCurrentClientCertDetails().GetFormat() != 0:
@@ -212,7 +210,7 @@ func (s *settings) parseRequest(p *hcmv3.HttpConnectionManager) error {
 		packTrace: true, mappedIPv4: p.GetRepresentIpv4RemoteAddressAsIpv4MappedIpv6(), path: pathOptions(p),
 		stripMatchingPort: p.GetStripMatchingHostPort(),
 		stripAnyPort:      p.GetStripAnyHostPort(), stripDot: p.GetStripTrailingHostDot(), proxyContinue: p.GetProxy_100Continue(),
-		scheme: p.GetSchemeHeaderTransformation().GetSchemeToOverwrite(),
+		matchScheme: p.GetSchemeHeaderTransformation().GetMatchUpstream(), scheme: p.GetSchemeHeaderTransformation().GetSchemeToOverwrite(),
 	}
 	for i, c := range p.GetInternalAddressConfig().GetCidrRanges() {
 		x, err := prefix(c)

@@ -54,11 +54,14 @@ func (x *exchange) normalizeHost() {
 	if r.stripDot {
 		q.Authority = urlpath.StripDot(q.Authority)
 	}
+	full := q.Authority
 	switch {
-	case q.Method == "CONNECT":
 	case r.stripAnyPort:
-		q.Authority = urlpath.StripPort(q.Authority, 0)
+		q.Authority = urlpath.StripPort(full, 0)
 	case r.stripMatchingPort:
-		q.Authority = urlpath.StripPort(q.Authority, x.Info.Conn.Local.Port())
+		q.Authority = urlpath.StripPort(full, x.Info.Conn.Local.Port())
+	}
+	if q.Method == "CONNECT" {
+		x.Port = full[len(q.Authority):]
 	}
 }

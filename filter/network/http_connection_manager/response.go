@@ -188,6 +188,7 @@ func (x *exchange) head() {
 	if v := x.cfg.request.via; v != "" {
 		x.appendVia(h, v)
 	}
+	x.proxyStatus()
 	x.decideClose()
 }
 

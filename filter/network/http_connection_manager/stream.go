@@ -120,6 +120,7 @@ func (x *exchange) begin() {
 		x.setup.Interim = x.interim
 	}
 	x.Begin(&x.setup)
+	x.MatchScheme = x.cfg.request.matchScheme
 	x.asked, x.closing, x.noDelay, x.answered, x.refused = "", false, false, false, false
 	i := &x.Info
 	i.StartWall = d.c.Worker.Wall()

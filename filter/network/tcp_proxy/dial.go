@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"syscall"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
@@ -104,26 +103,10 @@ func (s *session) attempt(cl *cluster.Cluster) (t *pool.TCP, why outcome, again 
 		}
 		s.flag(stream.UpstreamConnectionFailure)
 		if s.c.Stream != nil {
-			s.c.Stream.Info.Upstream.Failure = reason(failed)
+			s.c.Stream.Info.Upstream.Failure = failed.Reason()
 		}
 	}
 	return nil, connectFailed, true
-}
-
-// reason tells a failed connect in Envoy's words.
-func reason(e *pool.ConnectError) string {
-	var no syscall.Errno
-	switch {
-	case e.Timeout:
-		return ""
-	case errors.As(e.Err, &no):
-		text := []byte(no.Error()) // as strerror, but for its first letter
-		if len(text) > 0 && 'a' <= text[0] && text[0] <= 'z' {
-			text[0] -= 'a' - 'A'
-		}
-		return "delayed connect error: " + string(text)
-	}
-	return e.Err.Error()
 }
 
 // backoff is the pause before attempt n+1: a random share of an interval that doubles.
