@@ -212,11 +212,6 @@ func (o *config) parseLimits(c *clusterv3.Cluster) error {
 		seen[p] = true
 		thresholds(&o.limits[p], t)
 	}
-	for i, t := range c.GetCircuitBreakers().GetThresholds() {
-		if t.GetRetryBudget().GetBudgetInterval().AsDuration() > 0 {
-			return refused(fmt.Sprintf("circuit_breakers.thresholds[%d].retry_budget.budget_interval", i), "is not supported yet")
-		}
-	}
 	for p := range o.hostConnections {
 		o.hostConnections[p] = math.MaxInt64
 	}
@@ -249,7 +244,7 @@ func thresholds(m *pool.Maxima, t *clusterv3.CircuitBreakers_Thresholds) {
 	}
 	m.Track = t.GetTrackRemaining()
 	if b := t.GetRetryBudget(); b != nil {
-		m.Budgeted, m.Budget, m.Floor = true, 20, 3
+		m.Budgeted, m.Budget, m.Floor, m.Interval = true, 20, 3, b.GetBudgetInterval().AsDuration()
 		if b.GetBudgetPercent() != nil {
 			m.Budget = b.GetBudgetPercent().GetValue()
 		}

@@ -233,3 +233,23 @@ func TestReturnFromEjectionIsNoNewStart(t *testing.T) {
 		t.Errorf("%v %v", h.Flags, h.since)
 	}
 }
+
+// TestCheckSocket takes the transport socket of checks from their own criteria, not from those of the host.
+func TestCheckSocket(t *testing.T) {
+	m, _ := manager(&fiber.Worker{})
+	text := strings.Replace(checks, "tcp_health_check", "transport_socket_match_criteria: {x: 1}, tcp_health_check", 1) +
+		"transport_socket_matches: [{name: a, match: {x: 1}, transport_socket: {name: raw_buffer, typed_config: {'@type': type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer}}}, {name: b, match: {x: 2}, transport_socket: {name: raw_buffer, typed_config: {'@type': type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer}}}]\n" +
+		assignment(endpoints(", metadata: {filter_metadata: {envoy.transport_socket_match: {x: 2}}}"))
+	if err := m.Add(read(t, text), true); err != nil {
+		t.Fatal(err)
+	}
+	c := m.Get("c")
+	a, b := &c.sockets.matches[0], &c.sockets.matches[1]
+	if a.count.Value() != 0 || b.count.Value() != 1 {
+		t.Fatalf("the host itself: %d %d", a.count.Value(), b.count.Value())
+	}
+	c.checkTarget(c.Hosts()[0].member, c.config.checks[0])
+	if a.count.Value() != 1 || b.count.Value() != 1 {
+		t.Errorf("its checks: %d %d", a.count.Value(), b.count.Value())
+	}
+}

@@ -169,6 +169,7 @@ func (l *lane) attach(c *conn) bool {
 		s.RqActiveOverflow.Inc()
 		return false
 	}
+	l.limits.Began()
 	c.streams++
 	if most := l.peer.Config.MaxRequests; most > 0 && c.streams == most {
 		s.CxMaxRequests.Inc()

@@ -3,6 +3,7 @@ package pool
 import (
 	"math"
 	"sync/atomic"
+	"time"
 
 	"github.com/outrigger-proxy/outrigger/internal/runtime"
 	"github.com/outrigger-proxy/outrigger/internal/stats"
@@ -78,7 +79,8 @@ type Limits struct {
 	Retries     Retries  // max_retries, retry_budget
 
 	// set at construction
-	m Maxima
+	m      Maxima
+	window *window // of a budget with an interval; nil: there is none
 	// atomic
 	seen atomic.Pointer[runtime.Snapshot]
 }
@@ -99,6 +101,9 @@ func (r *Retries) Take() bool {
 		percent := s.Double(m.Prefix+"retry_budget.budget_percent", m.Budget)
 		floor := int64(s.Uint(m.Prefix+"retry_budget.min_retry_concurrency", uint64(m.Floor)))
 		active := r.limits.Requests.Active() + r.limits.Pending.Active()
+		if w := r.limits.window; w != nil {
+			active = w.sum(time.Now())
+		}
 		r.max.Store(max(int64(float64(active)*percent/100), floor))
 	}
 	return r.Resource.Take()
@@ -111,6 +116,8 @@ type Maxima struct {
 	Budgeted bool
 	Budget   float64
 	Floor    int64
+	// Interval counts the requests that have begun in it, instead of those under way; 0: those under way.
+	Interval time.Duration
 	// Track is track_remaining.
 	Track bool
 	// Runtime may override each of them under Prefix: circuit_breakers.<cluster>.<priority>.
@@ -121,6 +128,9 @@ type Maxima struct {
 // NewLimits makes the circuit breakers of one priority.
 func NewLimits(m Maxima, s *BreakerStats) *Limits {
 	l := &Limits{m: m}
+	if m.Budgeted && m.Interval > 0 {
+		l.window = &window{step: max(m.Interval/slots, 1)}
+	}
 	l.Retries.limits = l
 	l.Connections.open, l.Pools.open, l.Requests.open, l.Pending.open, l.Retries.open = &s.CxOpen, &s.CxPoolOpen, &s.RqOpen, &s.RqPendingOpen, &s.RqRetryOpen
 	if m.Track {
@@ -129,6 +139,43 @@ func NewLimits(m Maxima, s *BreakerStats) *Limits {
 	}
 	l.apply(m.Runtime.Load())
 	return l
+}
+
+// Began notes that a request has begun.
+func (l *Limits) Began() {
+	if l.window != nil {
+		l.window.add(time.Now())
+	}
+}
+
+// slots is how finely a window forgets.
+const slots = 16
+
+// window counts what has happened lately. Any goroutine may use it.
+type window struct {
+	// set at construction
+	step time.Duration
+	// atomic
+	slots [slots]struct{ at, n atomic.Int64 }
+}
+
+func (w *window) add(now time.Time) {
+	at := now.UnixNano() / int64(w.step)
+	s := &w.slots[at%slots]
+	if old := s.at.Load(); old != at && s.at.CompareAndSwap(old, at) {
+		s.n.Store(0)
+	}
+	s.n.Add(1)
+}
+
+func (w *window) sum(now time.Time) (n int64) {
+	at := now.UnixNano() / int64(w.step)
+	for i := range w.slots {
+		if s := &w.slots[i]; s.at.Load() > at-slots {
+			n += s.n.Load()
+		}
+	}
+	return n
 }
 
 // refresh follows the runtime: a comparison unless it has changed.

@@ -3,6 +3,7 @@ package pool
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/outrigger-proxy/outrigger/internal/fiber"
 )
@@ -152,5 +153,37 @@ func TestLimits(t *testing.T) {
 	l.Requests.Take()
 	if !l.Retries.Take() || l.Retries.Take() {
 		t.Error("half of two is one")
+	}
+}
+
+// TestBudgetInterval counts requests that have begun lately: of ten, one after the other, half may be retried, where none could by those
+// that are under way.
+func TestBudgetInterval(t *testing.T) {
+	for interval, want := range map[time.Duration]int{0: 0, time.Hour: 9} {
+		l := NewLimits(Maxima{Connections: 9, Pending: 9, Requests: 9, Pools: 9, Budgeted: true, Budget: 50, Interval: interval}, &BreakerStats{})
+		retries := 0
+		for range 10 {
+			l.Requests.Take()
+			l.Began()
+			if l.Retries.Take() {
+				retries++
+				l.Began() // the second attempt
+				l.Retries.Return()
+			}
+			l.Requests.Return()
+		}
+		if retries != want {
+			t.Errorf("%v: %d retries of 10 requests, want %d", interval, retries, want)
+		}
+	}
+	w, now := &window{step: time.Second}, time.Unix(1000, 0)
+	for i := range 100 {
+		w.add(now.Add(time.Duration(i) * time.Second))
+	}
+	if n := w.sum(now.Add(99 * time.Second)); n != slots {
+		t.Errorf("%d in a window of %d", n, slots)
+	}
+	if n := w.sum(now.Add(200 * time.Second)); n != 0 {
+		t.Errorf("%d long after", n)
 	}
 }
