@@ -30,6 +30,13 @@ type dynamic struct {
 	client    *xdsclient.Client
 	clusters  *discovered // nil: there is no cds_config
 	listeners *discovered // nil: there is no lds_config
+	reloads   *reloadStats
+}
+
+// reloadStats are cluster_manager.cds.*, beside those of the subscription.
+type reloadStats struct {
+	Reload stats.Counter `stat:"config_reload"`
+	Time   stats.Gauge   `stat:"config_reload_time_ms"`
 }
 
 // discovered is what is known of all resources of a kind that come as a whole: CDS and LDS.
@@ -144,6 +151,9 @@ func (p *Proxy) subscribe() (err error) {
 		return errors.New("dynamic_resources: resource locators (xdstp) are not supported")
 	}
 	all := &p.dynamic
+	if r.GetCdsConfig() != nil {
+		all.reloads = stats.New[reloadStats](p.Stats.Root().Sub("cluster_manager").Sub("cds"))
+	}
 	if all.clusters, err = p.discover(r.GetCdsConfig(), subscription.Clusters(), p.Stats.Root().Sub("cluster_manager").Sub("cds"), p.updateClusters); err != nil {
 		return fmt.Errorf("dynamic_resources.cds_config.%w", err)
 	}
@@ -220,9 +230,19 @@ func (p *Proxy) updateClusters(d *discovered, u *subscription.Update) error {
 			}
 		}
 	})
+	if changed > manyResources {
+		p.relax()
+	}
+	if changed+removed > 0 {
+		p.dynamic.reloads.Reload.Inc()
+		p.dynamic.reloads.Time.Set(time.Now().UnixMilli())
+	}
 	p.log.Info("cds: clusters were updated", zap.Int("changed", changed), zap.Int("removed", removed), zap.Int("received", len(u.Resources)))
 	return rejected.Err()
 }
+
+// manyResources is from when on an update leaves so much garbage behind that it is worth a collection.
+const manyResources = 100
 
 func (p *Proxy) goneClusters(u *subscription.Update, present map[string]bool) []string {
 	gone := slices.Clone(u.Removed)

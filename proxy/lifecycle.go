@@ -47,12 +47,24 @@ func (p *Proxy) goLive() {
 	p.server.InitializationTime.Record(uint64(time.Since(p.options.Started).Milliseconds()))
 	p.log.Info("all clusters and listeners are up", zap.Int("workers", len(p.Workers)))
 	close(p.live)
-	if err := settle(); err != nil {
-		p.log.Debug("cannot give memory back", zap.Error(err))
-	}
+	p.relax()
 	if p.options.Flags.GetMode() == adminv3.CommandLineOptions_InitOnly {
 		p.Quit()
 	}
+}
+
+// relax gives memory back that only the start, or a big update, has needed, once nothing of the kind has come for a while.
+func (p *Proxy) relax() {
+	const quiet = time.Second
+	if p.relaxing != nil && p.relaxing.Stop() {
+		p.relaxing.Reset(quiet)
+		return
+	}
+	p.relaxing = time.AfterFunc(quiet, func() { // on a goroutine of its own: it takes as long as a collection
+		if err := settle(); err != nil {
+			p.log.Debug("cannot give memory back", zap.Error(err))
+		}
+	})
 }
 
 // scheduleFlush ends an interval of the statistics every stats_flush_interval.

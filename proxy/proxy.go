@@ -68,8 +68,10 @@ type Proxy struct {
 	// atomic
 	state atomic.Int32 // adminv3.ServerInfo_State
 
-	quit     sync.Once
-	draining bool // owned by the control loop
+	quit sync.Once
+	// owned by the control loop
+	draining bool
+	relaxing *time.Timer // until memory is given back
 }
 
 // New builds everything that b asks for and binds the sockets; nothing is accepted before Run. In validate mode no socket is
@@ -263,6 +265,9 @@ func (p *Proxy) stop() {
 	closed := func() {
 		if p.dynamic.client != nil {
 			p.dynamic.client.Close()
+		}
+		if p.relaxing != nil {
+			p.relaxing.Stop()
 		}
 		if p.Listeners != nil {
 			p.Listeners.Close()

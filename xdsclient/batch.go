@@ -180,11 +180,14 @@ func (b *batch) read(i item, a *anypb.Any, hash uint64, check func(proto.Message
 	if i.name == "" {
 		i.name = name
 	}
-	if err := check(m); err != nil {
-		b.bad(i.name, err)
-		return
+	meaning, clean := protofile.Canonical(m)
+	if !clean {
+		if err := check(m); err != nil {
+			b.bad(i.name, err)
+			return
+		}
 	}
-	e := &entry{name: i.name, version: i.version, bytes: hash, meaning: maphash.Bytes(seed, protofile.Canonical(m))}
+	e := &entry{name: i.name, version: i.version, bytes: hash, meaning: maphash.Bytes(seed, meaning)}
 	if b.kind.all == 0 {
 		e.body = a
 	}

@@ -33,7 +33,7 @@ type Config struct {
 	Dial func(ctx context.Context, cluster string) (net.Conn, error)
 	// HasCluster says whether the bootstrap has the cluster, statically and without need of a control plane.
 	HasCluster func(name string) error
-	// Check holds a resource to its rules before anybody sees it.
+	// Check holds a resource to its rules before anybody sees it. It is not asked about those that protofile.Canonical finds clean.
 	Check func(m proto.Message) error
 	// Post runs a function on the control loop.
 	Post  func(func()) bool

@@ -66,7 +66,7 @@ func (r *rig) step(t *testing.T, d *datadriven.TestData) string {
 
 // checkTest refuses resources with the value "bad".
 func checkTest(m proto.Message) error {
-	if c, ok := m.(*clusterv3.Cluster); ok && c.GetAltStatName() == "bad" {
+	if c, ok := m.(*clusterv3.Cluster); ok && c.GetLbPolicy() == 99 {
 		return errors.New("does not keep the rules")
 	}
 	return nil
@@ -145,7 +145,11 @@ func resource(t testing.TB, typ subscription.Type, name, value string) *anypb.An
 	var m proto.Message
 	switch typ.URL {
 	case subscription.Clusters().URL:
-		m = &clusterv3.Cluster{Name: name, AltStatName: value}
+		c := &clusterv3.Cluster{Name: name, AltStatName: value}
+		if value == "bad" {
+			c.LbPolicy = 99 // its definition has no such value
+		}
+		m = c
 	default:
 		m = &endpointv3.ClusterLoadAssignment{ClusterName: name, Policy: &endpointv3.ClusterLoadAssignment_Policy{
 			OverprovisioningFactor: wrapperspb.UInt32(uint32(100 + len(value))),

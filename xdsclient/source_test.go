@@ -123,7 +123,7 @@ func TestFile(t *testing.T) {
 	<-w.heard
 	for _, text := range []string{
 		"version_info: b\nresources:\n" + cluster("x", ", alt_stat_name: x2") + cluster("z", ""),
-		"version_info: c\nresources:\n" + cluster("x", ", alt_stat_name: bad") + cluster("z", ""),
+		"version_info: c\nresources:\n" + cluster("x", ", lb_policy: 99") + cluster("z", ""),
 		"resources: [{nonsense: 1}]",
 		"version_info: d\nresources:\n" + cluster("z", ""),
 	} {

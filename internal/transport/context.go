@@ -165,11 +165,10 @@ func (c *context) load() (*secretsNow, error) {
 		if d.secret == nil {
 			return nil, errNotReady
 		}
-		id, err := loadIdentity(d.secret.GetTlsCertificate())
+		id, err := d.loaded()
 		if err != nil {
 			return nil, fmt.Errorf("%s.%w", d.key.name, err)
 		}
-		id.name = unnamed("cert", d.key.name)
 		m.ids = append(m.ids, id)
 	}
 	v, name := c.validation, ""
@@ -185,7 +184,7 @@ func (c *context) load() (*secretsNow, error) {
 		proto.Merge(v, c.trust.secret.GetValidationContext())
 	}
 	var err error
-	if m.validator, err = newValidator(v); err != nil {
+	if m.validator, err = newValidatorWith(v, c.trust.anchored()); err != nil {
 		return nil, fmt.Errorf("validation_context.%w", err)
 	}
 	if m.validator != nil {

@@ -144,6 +144,11 @@ type sdsStats struct {
 	Text     stats.Text      `stat:"version_text"`
 }
 
+// rotationStats are what a secret of a control plane counts beside its subscription.
+type rotationStats struct {
+	Failed stats.Counter `stat:"key_rotation_failed"`
+}
+
 // secret is a secret that comes from a file or from a control plane.
 type secret struct {
 	// set at construction
@@ -153,14 +158,45 @@ type secret struct {
 	stats  *sdsStats                 // of a file
 	wish   subscription.Subscription // nil: it comes from a file
 	// owned by the control loop
-	secret  *tlsv3.Secret // the last good one; nil: none yet
-	version string
-	updated time.Time
-	users   []*context
-	heard   bool     // an answer has come, or none in time
-	watches []func() // of the file itself
-	files   []func() // of the files that the secret names
+	secret   *tlsv3.Secret // the last good one; nil: none yet
+	version  string
+	updated  time.Time
+	identity *identity // of secret, once somebody has used it
+	anchors  *anchors
+	users    []*context
+	rotation *rotationStats // of a control plane
+	heard    bool           // an answer has come, or none in time
+	watches  []func()       // of the file itself
+	files    []func()       // of the files that the secret names
 }
+
+// loaded is the certificate in d: read once, for all who use it.
+func (d *secret) loaded() (*identity, error) {
+	if d.identity != nil {
+		return d.identity, nil
+	}
+	id, err := loadIdentity(d.secret.GetTlsCertificate())
+	if err != nil {
+		return nil, err
+	}
+	id.name = unnamed("cert", d.key.name)
+	d.identity = id
+	return id, nil
+}
+
+// anchored are the trusted certificates in d, read once; nil: there are none, or they cannot be read.
+func (d *secret) anchored() *anchors {
+	if d == nil || d.secret.GetValidationContext().GetTrustedCa() == nil {
+		return nil
+	}
+	if d.anchors == nil {
+		d.anchors, _ = loadAnchors(d.secret.GetValidationContext().GetTrustedCa()) // whoever asks reads it again, and hears of the error
+	}
+	return d.anchors
+}
+
+// changed forgets what was read of the secret before.
+func (d *secret) changed() { d.identity, d.anchors = nil, nil }
 
 // find returns the named secret, and follows it for c. Its error is about the configuration, not about what is in a file.
 func (s *Secrets) find(p *tlsv3.SdsSecretConfig, kind string, c *context) (*secret, error) {
@@ -182,7 +218,7 @@ func (s *Secrets) find(p *tlsv3.SdsSecretConfig, kind string, c *context) (*secr
 	d := s.dynamic[key]
 	fresh := d == nil
 	if fresh {
-		d = &secret{s: s, key: key, source: source, stats: &sdsStats{}}
+		d = &secret{s: s, key: key, source: source, stats: &sdsStats{}, updated: time.Now()}
 		if err := d.open(p); err != nil {
 			return nil, fmt.Errorf("sds_config.%w", err)
 		}
@@ -243,6 +279,7 @@ func (s *Secrets) release(c *context) {
 			stop(d.files)
 			if d.wish != nil {
 				d.wish.Close()
+				stats.Drop[rotationStats](s.scope.Sub("sds").Sub(key.name))
 				continue
 			}
 			stats.Drop[sdsStats](s.scope.Sub("sds").Sub(key.name))
@@ -258,8 +295,11 @@ func stop(l []func()) {
 
 // reload reads the file again and lets everybody know who uses it.
 func (d *secret) reload() {
+	d.changed()
 	if d.source == nil { // the files that a secret names have changed
-		_ = d.spread()
+		if d.spread() != nil {
+			d.rotation.Failed.Inc()
+		}
 		return
 	}
 	if d.read() && d.spread() != nil {

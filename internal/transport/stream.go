@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/outrigger-proxy/outrigger/internal/stats"
 	"github.com/outrigger-proxy/outrigger/internal/subscription"
 )
 
@@ -23,6 +24,9 @@ func (d *secret) ask(p *tlsv3.SdsSecretConfig) (err error) {
 	d.wish, err = s.Resources.Subscribe(p.GetSdsConfig(), subscription.Wish{
 		Type: subscription.Secrets(), Names: []string{p.GetName()}, Scope: s.scope.Sub("sds").Sub(p.GetName()), Watcher: sent{d},
 	})
+	if err == nil {
+		d.rotation = stats.New[rotationStats](s.scope.Sub("sds").Sub(p.GetName()))
+	}
 	return err
 }
 
@@ -51,6 +55,7 @@ func (w sent) Update(u *subscription.Update) error {
 		return err
 	}
 	d.follow(p)
+	d.changed()
 	d.secret, d.version, d.updated = p, u.Resources[0].Version, time.Now()
 	err := d.spread()
 	d.answered()

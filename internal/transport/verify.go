@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 
 	"github.com/outrigger-proxy/outrigger/internal/match"
@@ -42,6 +43,7 @@ func (f *failure) Error() string { return f.text }
 
 // validator judges the certificates of peers (CertificateValidationContext). It does not change.
 type validator struct {
+	known        *anchors // read before; nil: they were not
 	roots        []*x509.Certificate
 	pool         *x509.CertPool // nil: chains are not verified
 	path, name   string
@@ -69,10 +71,16 @@ const defaultDepth = 100
 
 // newValidator reads p; nil if there is nothing to validate with.
 func newValidator(p *tlsv3.CertificateValidationContext) (*validator, error) {
+	return newValidatorWith(p, nil)
+}
+
+// newValidatorWith is newValidator where trusted_ca was read before: known, if it is not nil.
+func newValidatorWith(p *tlsv3.CertificateValidationContext, known *anchors) (*validator, error) {
 	if p == nil {
 		return nil, nil
 	}
 	v := &validator{
+		known: known,
 		depth: defaultDepth, allowExpired: p.GetAllowExpiredCertificate(), leafOnly: p.GetOnlyVerifyLeafCertCrl(),
 		untrusted: p.GetTrustChainVerification() == tlsv3.CertificateValidationContext_ACCEPT_UNTRUSTED, hideCAs: p.GetSuppressClientCaList(),
 		path: whence(p.GetTrustedCa()),
@@ -113,18 +121,41 @@ func (v *validator) parseCA(p *tlsv3.CertificateValidationContext) error {
 		v.pool, v.path = pool, "system roots"
 		return nil
 	}
-	text, err := material(p.GetTrustedCa())
-	if err != nil {
-		return fmt.Errorf("trusted_ca.%w", err)
+	a := v.known
+	if a == nil {
+		var err error
+		if a, err = loadAnchors(p.GetTrustedCa()); err != nil {
+			return fmt.Errorf("trusted_ca%w", err)
+		}
 	}
-	if v.roots, err = certificates(text); err != nil || len(v.roots) == 0 {
-		return fmt.Errorf("trusted_ca: Failed to load trusted CA certificates from %s%s", v.path, because(err))
+	v.roots, v.crls, v.pool = slices.Clip(a.roots), slices.Clip(a.crls), a.pool
+	if v.allowExpired {
+		v.pool = v.poolOf(v.roots)
 	}
-	if v.crls, err = crls(text); err != nil {
-		return fmt.Errorf("trusted_ca: Failed to load CRL from %s: %w", v.path, err)
-	}
-	v.pool = v.poolOf(v.roots)
 	return nil
+}
+
+// anchors are what a file of trusted certificates holds. They do not change: all who trust a secret share them.
+type anchors struct {
+	roots []*x509.Certificate
+	crls  []*x509.RevocationList
+	pool  *x509.CertPool
+}
+
+func loadAnchors(p *corev3.DataSource) (*anchors, error) {
+	text, err := material(p)
+	if err != nil {
+		return nil, fmt.Errorf(".%w", err)
+	}
+	a := &anchors{}
+	if a.roots, err = certificates(text); err != nil || len(a.roots) == 0 {
+		return nil, fmt.Errorf(": Failed to load trusted CA certificates from %s%s", whence(p), because(err))
+	}
+	if a.crls, err = crls(text); err != nil {
+		return nil, fmt.Errorf(": Failed to load CRL from %s: %w", whence(p), err)
+	}
+	a.pool = (&validator{}).poolOf(a.roots)
+	return a, nil
 }
 
 func (v *validator) poolOf(l []*x509.Certificate) *x509.CertPool {

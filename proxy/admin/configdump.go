@@ -14,6 +14,7 @@ import (
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -118,7 +119,9 @@ func dumpSecrets(d *adminv3.SecretsConfigDump, all *transport.Secrets, name *reg
 		}
 		s := &adminv3.SecretsConfigDump_DynamicSecret{Name: k.Name, VersionInfo: k.Version, LastUpdated: timestamppb.New(k.Updated)}
 		if k.Secret == nil {
-			s.VersionInfo = "uninitialized"
+			a, err := anypb.New(&tlsv3.Secret{Name: k.Name})
+			failed = errors.Join(failed, err)
+			s.VersionInfo, s.Secret = "uninitialized", a
 			d.DynamicWarmingSecrets = append(d.DynamicWarmingSecrets, s)
 			continue
 		}
