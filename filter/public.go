@@ -8,6 +8,7 @@ import (
 	"github.com/outrigger-proxy/outrigger/cluster"
 	"github.com/outrigger-proxy/outrigger/internal/extension"
 	"github.com/outrigger-proxy/outrigger/internal/fiber"
+	"github.com/outrigger-proxy/outrigger/internal/grpc"
 	"github.com/outrigger-proxy/outrigger/internal/header"
 	"github.com/outrigger-proxy/outrigger/internal/stats"
 	"github.com/outrigger-proxy/outrigger/internal/stream"
@@ -48,6 +49,8 @@ type (
 	UpstreamInfo = stream.Upstream
 	// Flags is a set of response flags.
 	Flags = stream.Flags
+	// GRPCStatus is a grpc-status: 0 to 16, or a service's own.
+	GRPCStatus = grpc.Status
 	// Metadata is dynamic or static metadata.
 	Metadata = stream.Metadata
 	// State holds objects that filters share (Envoy: FilterState).
