@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 	"sync"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
@@ -147,8 +148,8 @@ func (l *Loader) Modify(values map[string]string) error {
 
 // watch begins to reload when a disk layer's symlink_root is replaced by a rename.
 func (l *Loader) watch(d *diskLayer) error {
-	if d.root == "" {
-		return errors.New("disk_layer.symlink_root: invalid file path")
+	if !strings.Contains(d.root, "/") {
+		return fmt.Errorf("disk_layer.symlink_root: invalid file path %s", d.root)
 	}
 	w, err := watch(d.root, l.changed)
 	if err != nil {
