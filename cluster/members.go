@@ -39,6 +39,7 @@ func (h *Host) Standing() health.Flags { return health.Flags(h.member.shown.Load
 // check is what one checker knows of a host.
 type check struct {
 	session *health.Session
+	checked func() // lets a cluster go on that waits for the first result
 	flags   health.Flags
 }
 
@@ -117,6 +118,7 @@ func (c *Cluster) examine(m *member, e *discovery.Endpoint, g *discovery.Group) 
 			checked = c.wait()
 		}
 		own := &m.checks[i]
+		own.checked = checked
 		own.flags = m.flags & byChecks
 		own.session = k.Add(&health.Host{
 			Flags: &own.flags, Target: func() pool.Target { return c.checkTarget(m, c.config.checks[i]) }, Checked: func(r health.Result) {
@@ -136,6 +138,7 @@ func (c *Cluster) release(m *member) {
 	}
 	for i := range m.checks {
 		m.checks[i].session.Close()
+		m.checks[i].checked() // nobody waits for a host that is gone
 	}
 	m.checks = nil
 	c.combine(m, 0)

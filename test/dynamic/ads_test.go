@@ -1,6 +1,7 @@
 package dynamic
 
 import (
+	"net"
 	"strings"
 	"testing"
 
@@ -154,4 +155,28 @@ func TestAServerThatGoesAndComesBack(t *testing.T) {
 			t.Errorf("%s clusters were modified", got)
 		}
 	})
+}
+
+// TestAHostThatGoesBeforeItsFirstCheck: a cluster that warms does not wait for the check of a host that is not there any more.
+func TestAHostThatGoesBeforeItsFirstCheck(t *testing.T) {
+	one := upstream(t, "one")
+	silent := silence(t)
+	server := mesh(t, silent)
+	c := read(t, edsCluster(t, "svc"), "{health_checks: [{timeout: 3600s, interval: 3600s, healthy_threshold: 1, unhealthy_threshold: 1, http_health_check: {path: /}}]}")
+	server.Set(subscription.Clusters(), c)
+	s := begin(t, adsBootstrap(server, "DELTA_GRPC"))
+	s.untilStat("cluster.svc.membership_total", "1")
+	server.Set(subscription.Endpoints(), endpoints(t, "svc", one))
+	s.live()
+	s.until("traffic", func() bool { return s.get("in", "/") == "200 one" })
+}
+
+// silence is a port that accepts and never answers.
+func silence(t *testing.T) uint32 {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	return uint32(l.Addr().(*net.TCPAddr).Port)
 }

@@ -49,7 +49,9 @@ func TestCaptures(t *testing.T) {
 	for _, path := range paths {
 		dir := filepath.Dir(path)
 		name, _ := filepath.Rel(captures, dir)
-		t.Run(filepath.ToSlash(name), func(t *testing.T) { replay(t, path, filepath.Base(dir), false) })
+		if !strings.Contains(name, "scale") { // the same again, by the thousand
+			t.Run(filepath.ToSlash(name), func(t *testing.T) { replay(t, path, filepath.Base(dir), false) })
+		}
 		t.Run(filepath.ToSlash(name)+"/stripped", func(t *testing.T) { replay(t, path, filepath.Base(dir), true) })
 	}
 }
