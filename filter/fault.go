@@ -26,7 +26,9 @@ func FaultOf(err error) Fault {
 	switch {
 	case http2.Refused(err):
 		return Fault{"remote refused stream reset", 503, stream.UpstreamRemoteReset}
-	case isReset && reset.Remote:
+	case isReset && reset.Remote && reset.Code == http2.ConnectError:
+		return Fault{"remote error with CONNECT request", 503, stream.UpstreamRemoteReset}
+	case isReset && reset.Remote && reset.Code != http2.ProtocolError:
 		return Fault{"remote reset", 503, stream.UpstreamRemoteReset}
 	case isReset, bad1, bad2, errors.Is(err, io.ErrUnexpectedEOF):
 		return Fault{"protocol error", 502, stream.UpstreamProtocolError}

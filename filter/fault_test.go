@@ -16,11 +16,12 @@ import (
 
 func TestFaults(t *testing.T) {
 	for want, err := range map[string]error{
-		"503 UR upstream_reset_after_response_started{remote_reset}":                &http2.Reset{Code: http2.Cancel, Remote: true},
-		"503 UR upstream_reset_after_response_started{remote_refused_stream_reset}": &http2.Reset{Code: http2.RefusedStream, Remote: true},
-		"502 UPE upstream_reset_after_response_started{protocol_error}":             fmt.Errorf("in a body: %w", io.ErrUnexpectedEOF),
-		"503 LR upstream_reset_after_response_started{local_reset}":                 fiber.ErrCancelled,
-		"503 UC upstream_reset_after_response_started{connection_termination}":      errors.New("gone"),
+		"503 UR upstream_reset_after_response_started{remote_reset}":                      &http2.Reset{Code: http2.Cancel, Remote: true},
+		"503 UR upstream_reset_after_response_started{remote_refused_stream_reset}":       &http2.Reset{Code: http2.RefusedStream, Remote: true},
+		"503 UR upstream_reset_after_response_started{remote_error_with_CONNECT_request}": &http2.Reset{Code: http2.ConnectError, Remote: true},
+		"502 UPE upstream_reset_after_response_started{protocol_error}":                   fmt.Errorf("in a body: %w", io.ErrUnexpectedEOF),
+		"503 LR upstream_reset_after_response_started{local_reset}":                       fiber.ErrCancelled,
+		"503 UC upstream_reset_after_response_started{connection_termination}":            errors.New("gone"),
 		"504 UT response_timeout":    filter.LimitRoute.Cause(),
 		"504 SI stream_idle_timeout": filter.LimitIdle.Cause(),
 	} {
@@ -33,7 +34,7 @@ func TestFaults(t *testing.T) {
 			}
 		})
 	}
-	for _, err := range []error{&http2.Error{}, &http2.Reset{Code: http2.Cancel}, &http1.Error{}} {
+	for _, err := range []error{&http2.Error{}, &http2.Reset{Code: http2.Cancel}, &http2.Reset{Code: http2.ProtocolError, Remote: true}, &http1.Error{}} {
 		if f := filter.FaultOf(err); f.Status != 502 || f.Details(false) != "upstream_reset_before_response_started{protocol_error}" {
 			t.Errorf("%T: %+v", err, f)
 		}

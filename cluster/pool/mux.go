@@ -22,6 +22,7 @@ type mux struct {
 	free   []*Channel
 	local  bool // we have closed it
 	told   bool // how many streams it takes
+	away   bool // the host has sent GOAWAY
 }
 
 // begin speaks HTTP/2 on the connection, which has come about.
@@ -43,6 +44,10 @@ func (m *mux) Serve(*http2.Stream) {}
 // Changed takes in that the connection takes more or fewer streams.
 func (m *mux) Changed() {
 	l := m.lane
+	if m.h2.PeerAway() && !m.away {
+		m.away = true
+		l.peer.Config.Stats.CxCloseNotify.Inc()
+	}
 	l.give(&m.conn)
 	if !m.told && m.h2.Settled() {
 		m.told = true
@@ -230,11 +235,25 @@ func (c *Channel) Release(bool) {
 			z.RsBody.Record(uint64(s.BodyIn))
 		}
 		c.s = nil
+		m.judge(s)
 		s.Release()
 	}
 	c.upgrade, c.connect = "", false
 	m.free = append(m.free, c)
 	m.unlend()
+}
+
+// judge counts a stream that ends early: for the host, or for us.
+func (m *mux) judge(s *http2.Stream) {
+	st := m.lane.peer.Config.Stats
+	r, reset := errors.AsType[*http2.Reset](s.Err())
+	_, fault := errors.AsType[*http2.Error](s.Err())
+	switch {
+	case s.Live(), fault, reset && (!r.Remote || r.Code == http2.ProtocolError):
+		st.RqTxReset.Inc()
+	case reset && r.Code != http2.RefusedStream && r.Code != http2.ConnectError:
+		st.RqRxReset.Inc()
+	}
 }
 
 // unlend counts the end of a stream.

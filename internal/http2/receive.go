@@ -140,7 +140,7 @@ func (c *Conn) resetStream(s *Stream, code Code) *Error {
 }
 
 func (c *Conn) onHeaders(f frame, p []byte) *Error {
-	if f.id == 0 || (f.id&1 == 1) != c.server && c.idle(f.id) {
+	if theirs := (f.id&1 == 1) == c.server; f.id == 0 || theirs && !c.server || !theirs && c.idle(f.id) {
 		return fault(ProtocolError, "HEADERS on a stream that the peer cannot open")
 	}
 	p, ok := unpad(f, p)
@@ -284,7 +284,10 @@ func (c *Conn) badHead(s *Stream, err *Error) *Error {
 	case err == errTooBig:
 		c.dear = true
 		c.o.Stats.HeaderOverflow.Inc()
-		return c.resetStream(s, InternalError)
+		err := c.refuse(s.id, InternalError)
+		c.forget(s)
+		s.ended(resetBy(InternalError, !c.server)) // Envoy takes a host's for a reset of its own
+		return err
 	case c.o.StreamErrors:
 		c.o.Stats.MessagingError.Inc()
 		return c.resetStream(s, err.Code)
@@ -311,7 +314,15 @@ func (c *Conn) nextHead(s *Stream, p []byte) *Error {
 		return errCompress
 	}
 	s.wireIn(c.block.wire)
-	if err := h.settle(c.block.end); err != nil {
+	void := !trailer && (s.bodiless || h.status == 204 || h.status == 304)
+	err := h.settle(c.block.end)
+	if err == nil && c.block.end && !trailer && !void && h.length > 0 {
+		err = errMessage // the body that it promises does not follow
+	}
+	if err != nil {
+		if !trailer {
+			s.got-- // nobody may read it
+		}
 		return c.badHead(s, err)
 	}
 	switch {
@@ -319,8 +330,8 @@ func (c *Conn) nextHead(s *Stream, p []byte) *Error {
 		c.o.Stats.Trailers.Inc()
 	case h.status >= 200:
 		s.gotHead = true
-		if s.rx.length = h.length; s.bodiless || h.status == 204 || h.status == 304 {
-			s.rx.length = -1
+		if s.rx.length = h.length; void {
+			s.rx.length = 0
 		}
 	}
 	if c.block.end {
@@ -379,9 +390,10 @@ func (c *Conn) onSettings(f frame, p []byte) *Error {
 		if len(p) != 0 {
 			return fault(FrameSizeError, "SETTINGS acknowledgement with a payload")
 		}
-		if !c.acked {
-			c.acked, c.trip = true, c.w.Now()-c.began
+		if c.acked {
+			return fault(ProtocolError, "SETTINGS acknowledgement of nothing")
 		}
+		c.acked, c.trip = true, c.w.Now()-c.began
 		c.dec.limit = c.o.TableSize
 		if !c.settled {
 			return fault(ProtocolError, "first frame is not SETTINGS")

@@ -174,6 +174,9 @@ func (s *Stream) over(err error) {
 	s.tx.open.Broadcast()
 }
 
+// Live says whether the stream has not ended, in one way or another.
+func (s *Stream) Live() bool { return s.kept }
+
 // Ended says whether the message that the peer sends has come as a whole.
 func (s *Stream) Ended() bool { return s.rx.ended }
 

@@ -115,3 +115,36 @@ func TestTunnelLeft(t *testing.T) {
 		_ = s.wait()
 	})
 }
+
+// TestRefusedResponses are heads that no client may see: what is wrong with them is the answer.
+func TestRefusedResponses(t *testing.T) {
+	fibertest.Each(t, func(t *testing.T, w *fiber.Worker) {
+		for name, c := range map[string]struct {
+			fields []string
+			end    bool
+		}{
+			"connection": {[]string{":status", "200", "connection", "close"}, true}, "line feed": {[]string{":status", "200", "x", "a\nb"}, true},
+			"no status": {[]string{"x", "1"}, true}, "switching": {[]string{":status", "101"}, false}, "two": {[]string{":status", "200", ":status", "200"}, true},
+			"promised": {[]string{":status", "200", "content-length", "5"}, true}, "length": {[]string{":status", "200", "content-length", "x"}, false},
+		} {
+			a, b := fiber.Pipe(w)
+			o := http2.UpstreamDefaults()
+			e := &end{t: t, w: w}
+			e.Client(w, a, &o, e, &e.free)
+			s := e.Open()
+			_ = s.Request(&stream.Request{Method: "GET", Path: "/", Authority: "a", Scheme: "http"}, "")
+			p := &script{Framer: xhttp2.NewFramer(b, b), net: b}
+			p.enc = hpack.NewEncoder(&p.buf)
+			_ = p.WriteSettings()
+			_ = p.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: 1, EndStream: c.end, EndHeaders: true, BlockFragment: p.head(c.fields...)})
+			var r stream.Response
+			var bad *http2.Error
+			if err := s.ReadResponse(&r); !errors.As(err, &bad) {
+				t.Errorf("%s: %d %v", name, r.Status, err)
+			}
+			s.Release()
+			_ = b.Close()
+			_ = e.wait()
+		}
+	})
+}

@@ -142,22 +142,22 @@ var floods = []flood{
 	},
 	{
 		// as many long responses as there may be, with windows that are wide open
-		name: "slow reader", rounds: 100, conns: 4, mute: true, hold: time.Second, stat: "http.clear.downstream_cx_http2_total",
+		name: "slow reader", rounds: 60, conns: 4, mute: true, hold: time.Second, stat: "http.clear.downstream_cx_http2_total",
 		first: append(frame(frameSettings, 0, 0, []byte{0, 4, 0x7f, 0xff, 0xff, 0xff}), frame(frameUpdate, 0, 0, []byte{0x7f, 0, 0, 0})...),
 		round: func(n uint32) []byte { return frame(frameHeaders, endStream|endHeaders, 2*n+1, head("/1/long")) },
 	},
 	{
-		name: "slow reader of HTTP/2", rounds: 100, conns: 4, mute: true, hold: time.Second, stat: "http.clear.downstream_cx_http2_total",
+		name: "slow reader of HTTP/2", rounds: 60, conns: 4, mute: true, hold: time.Second, stat: "http.clear.downstream_cx_http2_total",
 		first: append(frame(frameSettings, 0, 0, []byte{0, 4, 0x7f, 0xff, 0xff, 0xff}), frame(frameUpdate, 0, 0, []byte{0x7f, 0, 0, 0})...),
 		round: func(n uint32) []byte { return frame(frameHeaders, endStream|endHeaders, 2*n+1, head("/long")) },
 	},
 	{
-		name: "closed windows", rounds: 100, conns: 4, hold: time.Second, stat: "http.clear.downstream_cx_http2_total",
+		name: "closed windows", rounds: 60, conns: 4, hold: time.Second, stat: "http.clear.downstream_cx_http2_total",
 		first: frame(frameSettings, 0, 0, []byte{0, 4, 0, 0, 0, 0}),
 		round: func(n uint32) []byte { return frame(frameHeaders, endStream|endHeaders, 2*n+1, head("/long")) },
 	},
 	{
-		name: "requests without an end", rounds: 100, conns: 4, hold: time.Second, stat: "http.clear.downstream_cx_http2_total",
+		name: "requests without an end", rounds: 60, conns: 4, hold: time.Second, stat: "http.clear.downstream_cx_http2_total",
 		round: func(n uint32) []byte { return frame(frameHeaders, endHeaders, 2*n+1, head("/1")) },
 	},
 	{
