@@ -222,6 +222,7 @@ type Exchange struct {
 func (e *Exchange) Send(q *stream.Request, wait bool) (bool, error) {
 	if !e.began {
 		e.began, e.sent, e.detach, e.kind = true, false, false, http1.KindOf(q)
+		e.h1.HeadBytes, e.h1.BodyBytes, e.h1.WireBytes = 0, 0, 0 // of the response before
 		e.send.Request(e.lane.w, e.net, q, e.h1.Options)
 		if z := e.lane.peer.Config.Sizes; z != nil {
 			z.request(q)

@@ -138,7 +138,7 @@ func (s *scenario) raw(d *datadriven.TestData) (string, error) {
 		if rewriting() {
 			silence = 1500 * time.Millisecond
 		} else if s.same(lines(string(got))+"<open>", d.Expected) {
-			silence = 50 * time.Millisecond
+			silence = 25 * time.Millisecond
 		}
 		_ = c.SetReadDeadline(time.Now().Add(silence))
 		n, err := c.Read(chunk)

@@ -354,7 +354,7 @@ func (a *attempt) release() {
 	a.task.Join(w)
 	a.upload.Join(w)
 	if !a.ended {
-		a.meter()
+		a.abandon()
 	}
 	a.logEnd()
 	if a.conn != nil {
@@ -362,6 +362,15 @@ func (a *attempt) release() {
 		a.conn.Release(a.uploaded && !a.failed && a.ended && !a.tunnel)
 	}
 	a.conn, a.host, a.e = nil, nil, nil
+}
+
+// abandon counts what has come of a response that nobody reads to its end.
+func (a *attempt) abandon() {
+	a.meter()
+	if c, ok := a.conn.(metered); ok && !a.tunnel {
+		in, _ := c.Codec()
+		a.e.s.Info.Upstream.BytesIn += int64(in.Unread())
+	}
 }
 
 // milliseconds is d in whole milliseconds.
