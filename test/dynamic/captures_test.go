@@ -65,7 +65,13 @@ func replay(t *testing.T, path, protocol string, stripped bool) {
 	}
 	api := map[string]string{"sotw": "GRPC", "delta": "DELTA_GRPC"}[protocol]
 	s := begin(t, adsBootstrap(server, api)+strings.ReplaceAll(adsCluster(server), "name: xds,", "name: sds-grpc,")).live()
-	for _, reason := range s.refused() {
+	reasons := s.refused()
+	for _, e := range server.Events() {
+		if e.Nack() && (e.Type == subscription.Routes().URL || e.Type == subscription.Endpoints().URL) {
+			reasons = append(reasons, e.Error)
+		}
+	}
+	for _, reason := range reasons {
 		if slices.ContainsFunc(later, func(l string) bool { return strings.Contains(reason, l) }) {
 			t.Log(reason)
 			continue
