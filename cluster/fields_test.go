@@ -12,6 +12,7 @@ import (
 	providedv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/cluster_provided/v3"
 	commonv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/common/v3"
 	leastv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/least_request/v3"
+	awarev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/load_aware_locality/v3"
 	maglevv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/maglev/v3"
 	overridev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/override_host/v3"
 	pickv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/pick_first/v3"
@@ -36,7 +37,7 @@ func TestFields(t *testing.T) {
 		&corev3.SocketOptionsOverride{}, &corev3.TcpKeepalive{}, &corev3.SocketAddress{}, &corev3.Pipe{}, &corev3.DnsResolverOptions{}, &corev3.DnsResolutionConfig{},
 		&casev3.PreserveCaseFormatterConfig{}, &httpv3.HttpProtocolOptions{}, &tcpv3.TcpProtocolOptions{}, &dnsv3.DnsCluster{},
 		&roundv3.RoundRobin{}, &leastv3.LeastRequest{}, &randomv3.Random{}, &wrrv3.WrrLocality{}, &ringv3.RingHash{}, &maglevv3.Maglev{}, &pickv3.PickFirst{},
-		&subsetv3.Subset{}, &overridev3.OverrideHost{}, &clientv3.ClientSideWeightedRoundRobin{}, &providedv3.ClusterProvided{}, &commonv3.ConsistentHashingLbConfig{}, &commonv3.LocalityLbConfig{}, &commonv3.SlowStartConfig{},
+		&subsetv3.Subset{}, &overridev3.OverrideHost{}, &awarev3.LoadAwareLocality{}, &clientv3.ClientSideWeightedRoundRobin{}, &providedv3.ClusterProvided{}, &commonv3.ConsistentHashingLbConfig{}, &commonv3.LocalityLbConfig{}, &commonv3.SlowStartConfig{},
 		&caresv3.CaresDnsResolverConfig{}, &getaddrinfov3.GetAddrInfoDnsResolverConfig{},
 	)
 }

@@ -18,6 +18,7 @@ type hosts struct {
 	load       loads
 	zone       zoneRouting
 	subsets    *subsets
+	areas      []*hosts // of load_aware_locality: by locality of priority 0
 	index      *index
 	// of the assignment, and of runtime when it came
 	overprovisioning uint32

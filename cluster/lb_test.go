@@ -350,3 +350,43 @@ func BenchmarkPick(b *testing.B) {
 		})
 	}
 }
+
+// TestLoadAware lets the hosts of the own zone report that they are busy.
+func TestLoadAware(t *testing.T) {
+	w := &fiber.Worker{}
+	m, _ := manager(w)
+	m.env.Locality = Locality{Zone: "b"}
+	zone := func(name string, from, n int) string {
+		var l []string
+		for i := range n {
+			l = append(l, fmt.Sprintf("{endpoint: {address: {socket_address: {address: 10.0.0.%d, port_value: 1}}}}", from+i))
+		}
+		return "locality: {zone: " + name + "}, lb_endpoints: [" + strings.Join(l, ", ") + "]"
+	}
+	child := policy(policies+"round_robin.v3.RoundRobin", "")
+	if err := m.Add(read(t, typed(policies+"load_aware_locality.v3.LoadAwareLocality", "remote_probe_fraction: 0.1, endpoint_picking_policy: "+child)+assignment(zone("a", 1, 2), zone("b", 3, 2))), true); err != nil {
+		t.Fatal(err)
+	}
+	c := m.Get("c")
+	own := func() int {
+		n := counted(c, w, 10000, lb.Request{})
+		return n[3] + n[4]
+	}
+	if n := own(); n < 8800 || n > 9200 {
+		t.Errorf("without reports %d stay, and 9000 should", n)
+	}
+	for _, h := range c.Hosts() {
+		u := .2
+		if h.Locality.Zone == "b" {
+			u = .8
+		}
+		c.config.lb.learning.areas.Learn(h.member.load, &orca.Report{CPU: u}, c.m.now())
+	}
+	c.reweigh()
+	if n := own(); n < 1800 || n > 2200 {
+		t.Errorf("%d stay, and 2000 should: a fifth of the room is here", n)
+	}
+	if s := c.Stats; s.ZoneCross.Value() == 0 || s.ZoneSampled.Value() == 0 {
+		t.Error("it is not counted")
+	}
+}

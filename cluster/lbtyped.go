@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"fmt"
+	"math"
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -9,6 +10,7 @@ import (
 	providedv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/cluster_provided/v3"
 	commonv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/common/v3"
 	leastv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/least_request/v3"
+	awarev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/load_aware_locality/v3"
 	maglevv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/maglev/v3"
 	overridev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/override_host/v3"
 	pickv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/pick_first/v3"
@@ -18,6 +20,7 @@ import (
 	subsetv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/subset/v3"
 	wrrv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/wrr_locality/v3"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/outrigger-proxy/outrigger/internal/hashpolicy"
 	"github.com/outrigger-proxy/outrigger/internal/protofile"
@@ -84,6 +87,8 @@ func (o *config) typed(m proto.Message) (known bool, err error) {
 			return true, refused("endpoint_picking_policy", "WrrLocality takes no policy but ClientSideWeightedRoundRobin, as in Envoy")
 		}
 		o.lb.localityWeighted = true
+	case *awarev3.LoadAwareLocality:
+		return true, o.loadAware(p)
 	case *subsetv3.Subset:
 		return true, o.typedSubset(p)
 	case *overridev3.OverrideHost:
@@ -130,6 +135,37 @@ func (o *config) clientWeighted(p *clientv3.ClientSideWeightedRoundRobin) error 
 	slow := o.slowStart(p.GetSlowStartConfig())
 	o.lb.policy = func(s *runtime.Snapshot) lb.Policy { return lb.RoundRobin{SlowStart: slow(s), Reported: true} }
 	return nil
+}
+
+func (o *config) loadAware(p *awarev3.LoadAwareLocality) error {
+	switch {
+	case p.GetEnableOobLoadReport().GetValue():
+		return refused("enable_oob_load_report", "out-of-band load reports are not supported yet")
+	case o.lb.subset != nil || o.lb.learning.areas != nil:
+		return refused("endpoint_picking_policy", "a load_aware_locality policy within another or within subset is not supported")
+	}
+	l := &o.lb.learning
+	l.period = duration(p.GetWeightUpdatePeriod(), time.Second)
+	smoothing := duration(p.GetSmoothingTimeConstant(), 5*time.Second)
+	l.areas = &lb.LoadAware{
+		Metrics: p.GetMetricNamesForComputingUtilization(), Expiration: duration(p.GetWeightExpirationPeriod(), 3*time.Minute),
+		Threshold: double(p.GetUtilizationVarianceThreshold(), .1), Probe: double(p.GetRemoteProbeFraction(), .03),
+		Alpha: 1 - math.Exp(-float64(l.period)/float64(smoothing)),
+	}
+	if err := o.typedLB(p.GetEndpointPickingPolicy()); err != nil {
+		return fmt.Errorf("endpoint_picking_policy.%w", err)
+	}
+	if l.orca != nil || o.lb.subset != nil {
+		return refused("endpoint_picking_policy", "client_side_weighted_round_robin and subset are not supported within load_aware_locality")
+	}
+	return nil
+}
+
+func double(v *wrapperspb.DoubleValue, absent float64) float64 {
+	if v == nil {
+		return absent
+	}
+	return v.GetValue()
 }
 
 func (o *config) typedSubset(p *subsetv3.Subset) error {

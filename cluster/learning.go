@@ -23,10 +23,11 @@ import (
 type learning struct {
 	orca   *lb.Orca // load reports; nil: no
 	period time.Duration
-	ewma   *lb.PeakEWMA // latencies; nil: no
+	ewma   *lb.PeakEWMA  // latencies; nil: no
+	areas  *lb.LoadAware // load reports, for localities; nil: no
 }
 
-func (l *learning) on() bool { return l.orca != nil || l.ewma != nil }
+func (l *learning) on() bool { return l.orca != nil || l.ewma != nil || l.areas != nil }
 
 // PeakEWMA is the type of our own policy, for a TypedStruct (xds.type.v3 or udpa.type.v1): Envoy has no message for it.
 const PeakEWMA = "outrigger.extensions.load_balancing_policies.peak_ewma.v1.PeakEwma"
@@ -87,10 +88,15 @@ func (c *Cluster) Learn(w *fiber.Worker, h *Host, head *header.Map, took time.Du
 // LearnTrailer takes in a load report, which may stand in the trailer as well.
 func (c *Cluster) LearnTrailer(w *fiber.Worker, h *Host, fields *header.Map) {
 	l := &c.config.lb.learning
-	if l.orca == nil || h.member.load == nil {
+	if l.orca == nil && l.areas == nil || h.member.load == nil {
 		return
 	}
-	if r, ok, _ := orca.Read(fields); ok { // a report that nobody understands is none
+	r, ok, _ := orca.Read(fields)
+	switch {
+	case !ok: // a report that nobody understands is none
+	case l.areas != nil:
+		l.areas.Learn(h.member.load, &r, c.moment(w))
+	default:
 		_ = l.orca.Learn(h.member.load, &r, c.moment(w)) // neither is one without a rate or a utilization
 	}
 }
@@ -105,10 +111,10 @@ func (c *Cluster) LearnFailure(w *fiber.Worker, h *Host) {
 // moment is the time on the manager's clock, for policies.
 func (c *Cluster) moment(w *fiber.Worker) time.Duration { return w.Wall().Sub(c.m.epoch) }
 
-// weigh gives the hosts their weights anew, again and again, until the cluster is closed.
+// weigh gives hosts or localities their weights anew, again and again, until the cluster is closed.
 func (c *Cluster) weigh() {
 	l := &c.config.lb.learning
-	if l.orca == nil {
+	if l.orca == nil && l.areas == nil {
 		return
 	}
 	c.stopWeighing = c.m.after(l.period, func() {
@@ -123,6 +129,10 @@ func (c *Cluster) weigh() {
 // reweigh publishes another version with the same hosts if their weights have changed: pickers are built anew then.
 func (c *Cluster) reweigh() {
 	v := *c.hosts.Load()
+	if c.config.lb.learning.areas != nil {
+		c.weighAreas(&v)
+		return
+	}
 	loads := make([]*lb.Load, len(v.list))
 	for i, h := range v.list {
 		loads[i] = h.member.load
@@ -130,4 +140,60 @@ func (c *Cluster) reweigh() {
 	if c.config.lb.learning.orca.Apply(loads, c.m.now()) {
 		c.hosts.Store(&v)
 	}
+}
+
+// weighAreas divides the traffic among localities anew.
+func (c *Cluster) weighAreas(v *hosts) {
+	all := v.priorities[0].localities
+	areas := make([][]*lb.Load, len(all))
+	for i := range all {
+		for _, h := range all[i].sets[healthy] {
+			areas[i] = append(areas[i], h.member.load)
+		}
+	}
+	local := len(all) > 0 && all[0].name == c.m.env.Locality
+	c.areas.Store(c.config.lb.learning.areas.Weigh(areas, local, c.m.now()))
+}
+
+// buildAreas makes a version of each locality's hosts.
+func (c *Cluster) buildAreas(v, before *hosts) {
+	c.Stats.RecalculateZones.Add(c.balancerCount()) // what comes of reports does not count, as in Envoy
+	if before.areas == nil {
+		c.Stats.RecalculateZones.Add(c.balancerCount())
+	}
+	if c.hashing != nil { // one table for all of them: a key keeps its host whatever the locality, as in Envoy
+		c.finish(v, before, true)
+	}
+	p := part{c, v, nil}
+	for i := range v.priorities[0].localities {
+		var old *hosts
+		if i < len(before.areas) {
+			old = before.areas[i]
+		}
+		v.areas = append(v.areas, p.build(v.priorities[0].localities[i].sets[everybody], old))
+	}
+	c.weighAreas(v)
+}
+
+// area picks in the locality that the room of all of them decides.
+func (b *balancer) area(c *Cluster, r *lb.Request) *Host {
+	areas := b.hosts.areas
+	if len(areas) == 0 {
+		return nil
+	}
+	w := c.areas.Load()
+	i := w.Choose(lb.Next(r.Random), len(areas))
+	switch {
+	case !w.Local:
+	case i > 0:
+		c.Stats.ZoneCross.Inc()
+	case w.AllLocal:
+		c.Stats.ZoneAllDirectly.Inc()
+	default:
+		c.Stats.ZoneSampled.Inc()
+	}
+	if b.tables != nil {
+		return b.hashed(c, r)
+	}
+	return b.of(areas[i]).pick(c, r)
 }

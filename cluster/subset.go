@@ -118,9 +118,9 @@ type part struct {
 }
 
 func (p part) build(l []*Host, before *hosts) *hosts {
-	o := p.c.config.lb.subset
-	weights := p.weights
-	if !o.localityAware {
+	o, weights := p.c.config.lb.subset, p.weights
+	aware := o != nil && o.localityAware
+	if !aware {
 		weights = nil
 	}
 	w := p.whole
@@ -128,7 +128,7 @@ func (p part) build(l []*Host, before *hosts) *hosts {
 		list: l, policy: w.policy, overprovisioning: w.overprovisioning, weighted: w.weighted, threshold: w.threshold,
 		priorities: arrange(l, weights, p.c.m.env.Locality),
 	}
-	if o.localityAware && o.scale {
+	if aware && o.scale {
 		v.scale(w)
 	}
 	p.c.finish(v, before, weights == nil)

@@ -114,9 +114,12 @@ func (c *Cluster) version(list []*Host, weights map[place]uint32, a *discovery.A
 	if c.config.lb.policy != nil {
 		v.policy = c.config.lb.policy(rt)
 	}
-	if c.config.lb.subset != nil {
+	switch {
+	case c.config.lb.subset != nil:
 		v.subsets = c.config.lb.subset.build(c, v, before, weights)
-	} else {
+	case c.config.lb.learning.areas != nil:
+		c.buildAreas(v, before)
+	default:
 		c.finish(v, before, false)
 	}
 	return v
@@ -159,6 +162,9 @@ func (c *Cluster) rezone() {
 }
 
 func (v *hosts) rezone(c *Cluster) {
+	if v.areas != nil {
+		return // each is but one zone
+	}
 	if v.subsets == nil {
 		v.zone = zoneRouting{}
 		c.routeZones(v)

@@ -18,6 +18,8 @@ type Load struct {
 	first    atomic.Int64  // when reports began; 0: there are none
 	last     atomic.Int64
 	latency  atomic.Uint64 // an estimate and its time; see estimate
+	// utilization is what was reported, as the bits of a float64
+	utilization atomic.Uint64
 }
 
 // Weight is the weight that Orca has found; 0: it has not looked yet, and that of the configuration holds.

@@ -2,6 +2,7 @@ package lb
 
 import (
 	"math"
+	"math/bits"
 	"sync/atomic"
 	"time"
 )
@@ -79,7 +80,7 @@ func (p *peakEWMA) Pick(r Request) int {
 	}
 	now := ticks(r.Now)
 	a := int(p.n.mod(r.Random))
-	b := int(p.n.mod(Next(r.Random)))
+	b := int(p.n.mod(bits.RotateLeft64(r.Random, 32)))
 	if a == b {
 		if b++; b == len(p.hosts) {
 			b = 0
