@@ -170,7 +170,11 @@ func (h *head) hostField(value string) bool {
 	return true
 }
 
+// contentLength takes the length of the body; in trailers it means nothing and goes no further (RFC 9110, 6.5.1).
 func (h *head) contentLength(value string) bool {
+	if h.trailer {
+		return true
+	}
 	n := int64(0)
 	for i := range len(value) {
 		d := int64(value[i]) - '0'
