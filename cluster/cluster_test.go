@@ -419,7 +419,7 @@ func TestAddAfterStart(t *testing.T) {
 	w := &fiber.Worker{}
 	m, loop := manager(w)
 	ready := false
-	m.Start(func() {}, func() { ready = true })
+	m.Start(func(then func()) { then() }, func() { ready = true })
 	if !ready {
 		t.Error("nobody to wait for")
 	}
@@ -465,7 +465,7 @@ func BenchmarkTenThousandClusters(b *testing.B) {
 				b.Fatal(err)
 			}
 		}
-		m.Start(func() {}, func() {})
+		m.Start(func(then func()) { then() }, func() {})
 	}
 }
 

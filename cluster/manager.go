@@ -144,15 +144,16 @@ func (m *Manager) Each(f func(*Cluster)) {
 func (m *Manager) Names() []string { return slices.Sorted(maps.Keys(m.clusters)) }
 
 // Start begins to find hosts, in two steps as in Envoy: first those of the clusters that need no control plane, since it may be one of
-// them; then primary is called, and the others follow. Ready is called when every cluster is warm. All is on the control loop.
-func (m *Manager) Start(primary, ready func()) {
+// them; then primary is called, and the others follow when it calls what it is given. Ready is called when every cluster is warm. All is on the control loop.
+func (m *Manager) Start(primary func(then func()), ready func()) {
 	m.started = true
 	frozen := maps.Clone(m.clusters)
 	m.set.Store(&frozen)
 	m.begin((*Cluster).primary, func(c *Cluster, f func()) bool { c.onFound = f; return !c.found }, func() {
-		primary()
-		m.begin(func(c *Cluster) bool { return !c.primary() }, nil, func() {})
-		m.begin(nil, func(c *Cluster, f func()) bool { c.onWarm = f; return !c.warm }, ready)
+		primary(func() {
+			m.begin(func(c *Cluster) bool { return !c.primary() }, nil, func() {})
+			m.begin(nil, func(c *Cluster, f func()) bool { c.onWarm = f; return !c.warm }, ready)
+		})
 	})
 }
 

@@ -83,7 +83,7 @@ func TestChecksGateWarming(t *testing.T) {
 			t.Fatal(err)
 		}
 		c, ready := m.Get("c"), false
-		m.Start(func() {}, func() { ready = true })
+		m.Start(func(then func()) { then() }, func() { ready = true })
 		if ready == warm {
 			t.Errorf("ready before the first check: %v", ready)
 		}

@@ -11,18 +11,24 @@ import (
 	"github.com/outrigger-proxy/outrigger/internal/subscription"
 )
 
-// start runs on the control loop. Envoy's order: clusters that need no control plane, then its stream and the clusters that do, then
-// those that it sends; listeners and their routes once every cluster has its hosts; and when they are warm the process is live.
+// start runs on the control loop. Envoy's order: clusters that need no control plane, then its stream, the runtime layers that it sends and the
+// clusters that need it, then those that it sends; listeners and their routes once every cluster has its hosts; and when they are warm the process is live.
 func (p *Proxy) start() {
 	p.writeAdminAddress()
 	p.scheduleFlush()
 	x := p.dynamic.client
 	x.Pause(subscription.Routes())
 	x.Hold(func() {
-		p.Clusters.Start(x.Start, func() {
+		p.Clusters.Start(p.startRuntime, func() {
 			p.dynamic.clusters.begin(func() { p.Clusters.WhenWarm(p.startListeners) })
 		})
 	})
+}
+
+// startRuntime opens the stream of the control plane and asks for what the rest of the start may depend on.
+func (p *Proxy) startRuntime(then func()) {
+	p.dynamic.client.Start()
+	p.Runtime.Start(func() { p.dynamic.client.Hold(then) })
 }
 
 // startListeners asks for the listeners.

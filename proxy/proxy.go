@@ -102,9 +102,12 @@ func (p *Proxy) validating() bool {
 
 func (p *Proxy) build() (err error) {
 	p.server = newServer(p)
+	if err := p.makeClient(); err != nil {
+		return err
+	}
 	if p.Runtime, err = runtime.New(runtime.Config{
 		Layered: p.bootstrap.GetLayeredRuntime(), ServiceCluster: p.config.node.GetCluster(), Stats: p.Stats.Root(),
-		Log: p.options.Logs.Get("runtime"),
+		Resources: p.dynamic.client, Log: p.options.Logs.Get("runtime"),
 	}); err != nil {
 		return fmt.Errorf("layered_runtime: %w", err)
 	}
@@ -113,9 +116,6 @@ func (p *Proxy) build() (err error) {
 	}
 	p.Files = logfile.New(p.logOptions(), p.Stats.Root())
 	p.Secrets = transport.NewSecrets(p.Control.Post, p.options.Logs.Get("secret"), p.Stats.Root())
-	if err := p.makeClient(); err != nil {
-		return err
-	}
 	p.Secrets.Resources = p.dynamic.client
 	p.makeManagers()
 	// The admin interface is there from the start, but what it asks of the control loop waits for Run.

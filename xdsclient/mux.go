@@ -73,7 +73,9 @@ func (w *watch) Start() {
 		return
 	}
 	x := w.x
-	w.stats.Attempt.Inc()
+	if !x.whole { // where every answer is an attempt of its own
+		w.stats.Attempt.Inc()
+	}
 	w.kind = x.m.want(w.wish.Type, w.wish.Names...)
 	x.watches[w.kind] = append(x.watches[w.kind], w)
 	if u := w.kind.known(w.wish.Names); u != nil && len(w.wish.Names) > 0 {

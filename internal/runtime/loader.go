@@ -13,6 +13,7 @@ import (
 	"github.com/outrigger-proxy/outrigger/internal/protofile"
 	"github.com/outrigger-proxy/outrigger/internal/snapshot"
 	"github.com/outrigger-proxy/outrigger/internal/stats"
+	"github.com/outrigger-proxy/outrigger/internal/subscription"
 )
 
 // ErrNoAdminLayer is Modify's answer if the bootstrap lists layers and none is an admin layer.
@@ -26,6 +27,8 @@ type Config struct {
 	ServiceCluster string
 	// Stats is the scope below which runtime.* stands.
 	Stats stats.Scope
+	// Resources are where layers of a control plane come from; nil: there is no such place.
+	Resources subscription.Source
 	// Log is the logger of component "runtime".
 	Log *zap.Logger
 }
@@ -34,6 +37,7 @@ type Config struct {
 type Loader struct {
 	// set at construction
 	layers   []source
+	remote   []*rtdsLayer
 	admin    *adminLayer
 	stats    *loaderStats
 	log      *zap.Logger
@@ -88,7 +92,7 @@ func (l *Loader) configure(c Config) error {
 			return fmt.Errorf("%s.name: duplicate layer name: %s", path, p.GetName())
 		}
 		seen[p.GetName()] = true
-		if err := l.add(p, c.ServiceCluster); err != nil {
+		if err := l.add(p, c); err != nil {
 			return fmt.Errorf("%s.%w", path, err)
 		}
 	}
@@ -99,7 +103,7 @@ func (l *Loader) configure(c Config) error {
 	return nil
 }
 
-func (l *Loader) add(p *bootstrapv3.RuntimeLayer, serviceCluster string) error {
+func (l *Loader) add(p *bootstrapv3.RuntimeLayer, c Config) error {
 	switch k := p.GetLayerSpecifier().(type) {
 	case *bootstrapv3.RuntimeLayer_StaticLayer:
 		values := map[string]entry{}
@@ -108,7 +112,7 @@ func (l *Loader) add(p *bootstrapv3.RuntimeLayer, serviceCluster string) error {
 		}
 		l.layers = append(l.layers, &staticLayer{p.GetName(), values})
 	case *bootstrapv3.RuntimeLayer_DiskLayer_:
-		d := newDiskLayer(p.GetName(), k.DiskLayer, serviceCluster)
+		d := newDiskLayer(p.GetName(), k.DiskLayer, c.ServiceCluster)
 		l.layers = append(l.layers, d)
 		return l.watch(d)
 	case *bootstrapv3.RuntimeLayer_AdminLayer_:
@@ -118,7 +122,9 @@ func (l *Loader) add(p *bootstrapv3.RuntimeLayer, serviceCluster string) error {
 		l.admin = &adminLayer{name: p.GetName()}
 		l.layers = append(l.layers, l.admin)
 	case *bootstrapv3.RuntimeLayer_RtdsLayer_:
-		return errors.New("rtds_layer: runtime layers over xDS are not supported")
+		if err := l.addRTDS(p.GetName(), k.RtdsLayer, c); err != nil {
+			return fmt.Errorf("rtds_layer.%w", err)
+		}
 	default:
 		return errors.New("layer_specifier: is required")
 	}

@@ -152,7 +152,7 @@ func TestRefused(t *testing.T) {
 	for text, want := range map[string]string{
 		"layers: [{name: a, admin_layer: {}}, {name: a, admin_layer: {}}]":   "layers[1].name: duplicate layer name: a",
 		"layers: [{name: a, admin_layer: {}}, {name: b, admin_layer: {}}]":   "layers[1].admin_layer: too many admin layers",
-		"layers: [{name: a, rtds_layer: {name: x, rtds_config: {ads: {}}}}]": "layers[0].rtds_layer: runtime layers over xDS are not supported",
+		"layers: [{name: a, rtds_layer: {name: x, rtds_config: {ads: {}}}}]": "layers[0].rtds_layer.rtds_config: there is nothing that resources come from",
 		"layers: [{name: a, disk_layer: {}}]":                                "layers[0].disk_layer.symlink_root: invalid file path ",
 		"layers: [{name: a, disk_layer: {symlink_root: x}}]":                 "layers[0].disk_layer.symlink_root: invalid file path x",
 		"layers: [{name: a, disk_layer: {symlink_root: /nowhere/x}}]":        "layers[0].disk_layer.symlink_root: unable to add filesystem watch for file /nowhere/x: ",

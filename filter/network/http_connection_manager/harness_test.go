@@ -103,7 +103,7 @@ func build(t *testing.T, engine func(int) (*fiber.Worker, error), config string,
 	h.m, h.env = built.(*hcm.Manager), env
 	done := make(chan struct{})
 	go func() { h.control.Run(); done <- struct{}{} }() // ends with Stop, below
-	env.Clusters.Start(func() {}, func() {})
+	env.Clusters.Start(func(then func()) { then() }, func() {})
 	go func() { w.Run(); done <- struct{}{} }() // ends with Stop, below
 	t.Cleanup(func() {
 		w.Stop()
