@@ -46,7 +46,12 @@ func (b *balancer) pick(c *Cluster, r *lb.Request) *Host {
 	v := b.hosts
 	i, f := 0, healthy
 	load := &v.load
-	if len(v.priorities) > 1 || load.healthy[0] != 100 {
+	if r.Only {
+		if i = int(r.Priority); i >= len(v.priorities) {
+			return nil
+		}
+		f = fitness(flag(r.Degraded))
+	} else if len(v.priorities) > 1 || load.healthy[0] != 100 {
 		if r.Avoid != 0 {
 			load = v.without(r.Avoid)
 		}

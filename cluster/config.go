@@ -27,6 +27,7 @@ const (
 	logicalDNS
 	originalDst
 	eds
+	aggregate
 )
 
 // config is a cluster's configuration, parsed.
@@ -41,6 +42,7 @@ type config struct {
 	dns             dnsOptions
 	original        originalOptions
 	eds             edsOptions
+	members         []string // of an aggregate, in their order
 	limits          [pool.Priorities]pool.Maxima
 	hostConnections [pool.Priorities]int64
 	lb              lbOptions
@@ -155,6 +157,10 @@ func (o *config) parseType(c *clusterv3.Cluster) (err error) {
 			return fmt.Errorf("cluster_type: %w", err)
 		}
 		names = o.kind == strictDNS || o.kind == logicalDNS
+		if o.kind == aggregate { // Envoy does not look at its load_assignment
+			o.assignment = &discovery.Assignment{}
+			return nil
+		}
 	} else if names { // other types do not look at the fields of the DNS
 		if err := o.parseDNS(c); err != nil {
 			return err

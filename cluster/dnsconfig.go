@@ -92,14 +92,19 @@ func (o *config) parseClusterType(t *clusterv3.Cluster_CustomClusterType) error 
 	if err != nil {
 		return err
 	}
-	d, ok := m.(*dnsv3.DnsCluster)
-	switch m.(type) {
-	case *aggregatev3.ClusterConfig, *forwardv3.ClusterConfig:
+	switch d := m.(type) {
+	case *dnsv3.DnsCluster:
+		return o.parseDNSCluster(d)
+	case *aggregatev3.ClusterConfig:
+		o.kind, o.members = aggregate, d.GetClusters()
+		return nil
+	case *forwardv3.ClusterConfig:
 		return refused("typed_config", t.GetName()+" is not supported yet")
 	}
-	if !ok {
-		return fmt.Errorf("Didn't find a registered cluster factory implementation for name: '%s'", t.GetName())
-	}
+	return fmt.Errorf("Didn't find a registered cluster factory implementation for name: '%s'", t.GetName())
+}
+
+func (o *config) parseDNSCluster(d *dnsv3.DnsCluster) (err error) {
 	o.kind = strictDNS
 	if d.GetAllAddressesInSingleEndpoint() {
 		o.kind = logicalDNS

@@ -78,6 +78,9 @@ func (h *Host) status() Health {
 	return h.Health
 }
 
+// Cluster is the one that the host belongs to, which a cluster that has chosen it need not be (envoy.clusters.aggregate).
+func (h *Host) Cluster() *Cluster { return h.member.cluster }
+
 func newHost(e *discovery.Endpoint, g *discovery.Group, m *member) *Host {
 	canary, _ := e.Metadata["envoy.lb"]["canary"].(bool)
 	return &Host{

@@ -37,6 +37,9 @@ type priority struct {
 	turns      [3]*lb.Turn
 	localities []locality
 	excluded   int
+	// of the cluster where an aggregate has it from; overprovisioning is 0 elsewhere
+	overprovisioning uint32
+	weighted         bool
 }
 
 // fitness names a set of the hosts.
@@ -198,6 +201,9 @@ func distribute(all []priority, overprovisioning uint32, weighted bool, threshol
 
 // health returns how healthy and how degraded a priority is: 0 to 100.
 func (p *priority) health(overprovisioning uint32, weighted bool) (sound, weak uint32) {
+	if p.overprovisioning > 0 {
+		overprovisioning, weighted = p.overprovisioning, p.weighted
+	}
 	count := func(l []*Host) uint64 { return uint64(len(l)) }
 	total := uint64(len(p.sets[everybody]) - p.excluded)
 	if total == 0 {

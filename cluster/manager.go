@@ -83,9 +83,11 @@ type Manager struct {
 	gate     dns.Gate
 	clusters map[string]*Cluster // the current ones
 	warming  map[string]*Cluster // and those that will take their place
-	started  bool
-	batch    int
-	calls    []func() // wait for all
+	// aggregates are those of clusters that have others for members
+	aggregates []*Cluster
+	started    bool
+	batch      int
+	calls      []func() // wait for all
 	// atomic
 	set snapshot.Value[map[string]*Cluster]
 }
@@ -271,6 +273,7 @@ func (m *Manager) install(c *Cluster) {
 	}
 	old := m.clusters[c.Name]
 	m.clusters[c.Name] = c
+	m.aggregated(old, c)
 	m.publish()
 	m.hostsChanged(c)
 	if old != nil {
@@ -287,6 +290,8 @@ func (m *Manager) Remove(name string) bool {
 	for _, set := range []map[string]*Cluster{m.warming, m.clusters} {
 		if c := set[name]; c != nil {
 			delete(set, name)
+			m.aggregated(c, nil)
+			m.relink(name)
 			c.discard(m)
 		}
 	}
@@ -324,6 +329,9 @@ func (m *Manager) local() *Cluster {
 
 // hostsChanged lets zones be routed anew when the local cluster has changed.
 func (m *Manager) hostsChanged(c *Cluster) {
+	if len(m.aggregates) > 0 {
+		m.relink(c.Name)
+	}
 	if m.env.LocalCluster != c.Name {
 		return
 	}
@@ -401,7 +409,8 @@ func (c *Cluster) begin() (err error) {
 	switch o.kind {
 	case static:
 		c.update(o.assignment)
-	case originalDst:
+	case originalDst, aggregate:
+		c.row.Store(&row{})
 		c.update(&discovery.Assignment{})
 	case eds:
 		c.source, err = c.discover()

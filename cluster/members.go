@@ -19,6 +19,7 @@ type member struct {
 	// set at construction
 	*pool.Peer
 
+	cluster *Cluster
 	monitor *outlier.Monitor // nil: no outlier detection
 	load    *lb.Load         // what the policy has learned; nil: it does not learn
 	// atomic: the flags, for whoever looks
@@ -64,7 +65,7 @@ func (c *Cluster) member(e *discovery.Endpoint, g *discovery.Group, members map[
 		m = c.members[key]
 	}
 	if m == nil {
-		m = &member{Peer: pool.NewPeer(to, &c.pools, len(c.m.env.Workers)), wish: e.Check}
+		m = &member{cluster: c, Peer: pool.NewPeer(to, &c.pools, len(c.m.env.Workers)), wish: e.Check}
 		if c.config.lb.learning.on() {
 			m.load = &lb.Load{}
 		}

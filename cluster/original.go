@@ -152,7 +152,7 @@ func (c *Cluster) newOriginal(to netip.AddrPort) *original {
 		return e
 	}
 	a := stream.Address{AddrPort: to}
-	m := &member{Peer: pool.NewPeer(pool.Target{Address: a, Socket: c.sockets.usual}, &c.pools, len(c.m.env.Workers))}
+	m := &member{cluster: c, Peer: pool.NewPeer(pool.Target{Address: a, Socket: c.sockets.usual}, &c.pools, len(c.m.env.Workers))}
 	if c.detector != nil {
 		m.monitor = c.detector.NewMonitor(a.String(), func() {}) // whether it is ejected changes nothing: the client has chosen it
 		c.m.post(func() { c.detector.Add(m.monitor) })

@@ -88,7 +88,7 @@ func (a *attempt) try() error {
 	a.conn = c
 	a.host.Outlier.Report(outlier.Connected, 0)
 	a.lent(c.Info(), c.Reused())
-	if d := e.cluster.MaxStreamDuration; d > 0 {
+	if d := a.host.Cluster().MaxStreamDuration; d > 0 {
 		s.Limit(filter.LimitUpstream, u.Ready.Add(d))
 	}
 	for _, v := range e.groups {
@@ -217,9 +217,9 @@ func (a *attempt) receive() error {
 	}
 	a.praise()
 	a.granted()
-	if a.e.cluster.Learns() {
+	if a.host.Cluster().Learns() {
 		u := &s.Info.Upstream
-		a.e.cluster.Learn(s.Worker, a.host, &a.response.Header, timeSince(u.FirstTx, u.FirstRx))
+		a.host.Cluster().Learn(s.Worker, a.host, &a.response.Header, timeSince(u.FirstTx, u.FirstRx))
 	}
 	if a.body = a.response.Body; a.body != nil {
 		a.response.Body = a
@@ -231,8 +231,8 @@ func (a *attempt) receive() error {
 
 // receiveFailed prefers the reason for which an upload has failed.
 func (a *attempt) receiveFailed(err error) error {
-	if a.e.cluster.Learns() {
-		a.e.cluster.LearnFailure(a.e.s.Worker, a.host)
+	if a.host.Cluster().Learns() {
+		a.host.Cluster().LearnFailure(a.e.s.Worker, a.host)
 	}
 	if a.e.bodyErr != nil {
 		return a.e.bodyErr
@@ -270,8 +270,8 @@ func (a *attempt) Next(wait bool) ([]byte, error) {
 	if err == io.EOF {
 		s.Response.Trailer, a.response.Trailer = a.response.Trailer, s.Response.Trailer
 		a.settle()
-		if a.e.cluster.Learns() {
-			a.e.cluster.LearnTrailer(s.Worker, a.host, &s.Response.Trailer)
+		if a.host.Cluster().Learns() {
+			a.host.Cluster().LearnTrailer(s.Worker, a.host, &s.Response.Trailer)
 		}
 		a.finish()
 	} else if err != nil {

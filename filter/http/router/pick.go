@@ -67,7 +67,7 @@ func (e *exchange) balance(retrying bool, n int) lb.Request {
 	if n := e.retry.policy.PreviousPriors; retrying && n > 0 {
 		tried := e.retry.tried
 		for _, h := range tried[:len(tried)/n*n] {
-			q.Avoid |= 1 << (h.Priority & 31)
+			q.Avoid |= 1 << (e.cluster.PriorityOf(h) & 31)
 		}
 	}
 	return q
