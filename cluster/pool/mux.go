@@ -35,8 +35,8 @@ func (m *mux) begin() {
 	m.h2.Expect(l.takes)
 }
 
-// open says whether another stream may be lent.
-func (m *mux) open() bool { return m.active < m.h2.Limit() && !m.spent() }
+// open says whether another stream may be lent: not where streams that nobody reads could hold it up.
+func (m *mux) open() bool { return m.active < m.h2.Limit() && !m.spent() && !m.h2.Crowded() }
 
 // Serve is nobody's: a server opens no streams.
 func (m *mux) Serve(*http2.Stream) {}

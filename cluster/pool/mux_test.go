@@ -2,6 +2,7 @@ package pool
 
 import (
 	"errors"
+	"io"
 	"testing"
 	"time"
 
@@ -35,6 +36,10 @@ func (u *origin) Serve(s *http2.Stream) {
 		s.Conn().GoAway()
 	case "/hold":
 		_ = u.hold.Wait(u.w)
+	case "/long":
+		_ = s.Respond(&stream.Response{Status: 200, Body: &stream.Bytes{B: make([]byte, 60<<10)}}, false)
+		_, _ = s.Run(true)
+		return
 	case "/die":
 		s.Conn().Abort(nil)
 		return
@@ -131,6 +136,38 @@ func TestMuxLimit(t *testing.T) {
 		}
 		if n := r.s.CxTotal.Value(); n < 2 || n > 3 {
 			t.Errorf("%d connections", n)
+		}
+		r.finish(l)
+	})
+}
+
+// TestMuxCrowded lends another connection when what nobody reads takes up the window of the first, which is lent again when it was read.
+func TestMuxCrowded(t *testing.T) {
+	fibertest.Each(t, func(t *testing.T, w *fiber.Worker) {
+		r, u, l := muxRig(t, w, maxima(), 10)
+		r.cfg.HTTP2.FirstConn = 100 << 10
+		e, err := r.peer.HTTP(w, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		q, a := stream.Request{Method: "GET", Scheme: "http", Path: "/long", Authority: "x"}, stream.Response{}
+		if _, err = e.Send(&q, true); err == nil {
+			err = e.Receive(&a)
+		}
+		m := e.(*Channel).m
+		r.settle("crowded", m.h2.Crowded)
+		if _, err2 := r.get("/"); err != nil || err2 != nil || r.s.CxTotal.Value() != 2 {
+			t.Errorf("%v, %v, %d connections", err, err2, r.s.CxTotal.Value())
+		}
+		for err == nil {
+			_, err = a.Body.Next(true)
+		}
+		if err != io.EOF || !m.open() || m.at < 0 {
+			t.Error(err)
+		}
+		e.Release(true)
+		if _, err := r.get("/"); err != nil || len(u.conns) != 2 {
+			t.Error(err, len(u.conns))
 		}
 		r.finish(l)
 	})

@@ -122,6 +122,17 @@ func (c *Conn) credit(n int64) {
 	}
 }
 
+// Crowded says whether so much of the window of the connection is taken by what nobody has read yet that other streams could be held up.
+func (c *Conn) Crowded() bool { return c.flow.queued >= c.flow.target/2 }
+
+// taken notes that n bytes do not wait any more.
+func (c *Conn) taken(n int64) {
+	was := c.Crowded()
+	if c.flow.queued -= n; was && !c.Crowded() {
+		c.handler.Changed()
+	}
+}
+
 // refuse resets a stream that is not in our books.
 func (c *Conn) refuse(id uint32, code Code) *Error {
 	c.guard.noteReset(id)

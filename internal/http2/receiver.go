@@ -140,7 +140,7 @@ func (b *receiver) Next(wait bool) ([]byte, error) {
 	b.lent = p
 	n := int64(len(p))
 	b.queued -= n
-	b.s.c.flow.queued -= n
+	b.s.c.taken(n)
 	b.s.c.credit(n)
 	b.credit(n)
 	return p, nil

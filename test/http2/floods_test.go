@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -192,7 +193,10 @@ func TestFloods(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := start(t, engine, port)
 			for i := range floods {
-				t.Run(floods[i].name, func(t *testing.T) { floods[i].run(t, s) })
+				t.Run(floods[i].name, func(t *testing.T) {
+					floods[i].run(t, s)
+					floods[i].fair(t, s)
+				})
 			}
 		})
 	}
@@ -216,7 +220,11 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	}
 	for i := range floods {
-		if floods[i].name == name {
+		switch {
+		case floods[i].name != name:
+		case os.Getenv("PACED") != "":
+			floods[i].pace(os.Getenv("TARGET"))
+		default:
 			floods[i].storm(os.Getenv("TARGET"))
 		}
 	}
@@ -263,13 +271,13 @@ func (f *flood) run(t *testing.T, s *stage) {
 		over.Store(true)
 		ended <- err
 	}()
-	stormy := fares(t, s, c, func() bool { peak = max(peak, memory()); return over.Load() }, 1<<30)
+	stormy := fares(t, s, c, func() bool { peak = max(peak, grown(before)); return over.Load() }, 1<<30)
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
-	t.Logf("memory +%d KiB; a request takes %v, and %v under attack", (peak-before)>>10, calm, stormy)
-	if peak-before > most {
-		t.Errorf("memory has grown by %d MiB", (peak-before)>>20)
+	t.Logf("memory +%d KiB; a request takes %v, and %v under attack", peak>>10, calm, stormy)
+	if peak > most {
+		t.Errorf("memory has grown by %d MiB", peak>>20)
 	}
 	if s.stat(f.stat) == counted {
 		t.Errorf("%s does not count it", f.stat)
@@ -277,16 +285,29 @@ func (f *flood) run(t *testing.T, s *stage) {
 }
 
 // storm opens connections and sends until the proxy has thrown all of them out.
-func (f *flood) storm(target string) {
+func (f *flood) storm(target string) { f.together(target, 3, math.MaxInt) }
+
+// together attacks over several connections at a time, so many times and with so many bytes over each.
+func (f *flood) together(target string, times, bytes int) {
 	var all sync.WaitGroup
-	for range max(f.conns, 1) {
+	for range f.conns {
 		all.Go(func() { // ends when the proxy has thrown it out often enough
-			for range 3 {
-				f.attack(target)
+			for range times {
+				f.attack(target, bytes)
 			}
 		})
 	}
 	all.Wait()
+}
+
+// grown is by how much the memory of the process has grown, without what is garbage already where that would be too much.
+func grown(from int64) int64 {
+	n := memory() - from
+	if n > most {
+		runtime.GC()
+		n = memory() - from
+	}
+	return n
 }
 
 // memory is what the process has in use.
@@ -314,8 +335,8 @@ func fares(t *testing.T, s *stage, c *http.Client, over func() bool, n int) time
 	return time.Since(begin) / time.Duration(max(done, 1))
 }
 
-// attack is one connection, until the proxy ends it.
-func (f *flood) attack(target string) {
+// attack is one connection, until the proxy ends it or bytes are sent.
+func (f *flood) attack(target string, bytes int) {
 	d := net.Dialer{Control: func(_, _ string, c syscall.RawConn) error { // so that the proxy sees soon that nobody reads
 		return c.Control(func(fd uintptr) { _ = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4<<10) })
 	}}
@@ -336,13 +357,14 @@ func (f *flood) attack(target string) {
 	b := append([]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), frame(frameSettings, 0, 0, nil)...)
 	b = append(b, f.first...)
 	_ = c.SetDeadline(time.Now().Add(3 * time.Second))
-	for n := range f.rounds {
+	for n := 0; n < f.rounds && bytes > 0; n++ {
 		if b = append(b, f.round(uint32(n))...); len(b) < 16<<10 && n < f.rounds-1 {
 			continue
 		}
 		if _, err := c.Write(b); err != nil {
 			break
 		}
+		bytes -= len(b)
 		b = b[:0]
 	}
 	if f.hold > 0 {
