@@ -71,3 +71,12 @@ func (e *exchange) first() (*attempt, error) {
 		}
 	}
 }
+
+// losers gives up the attempts that another one was ahead of.
+func (e *exchange) losers() {
+	for i := range e.tries[:e.used] {
+		if a := &e.tries[i]; a != e.won {
+			a.release()
+		}
+	}
+}

@@ -8,6 +8,7 @@ import (
 func (e *exchange) accept(a *attempt) error {
 	s := e.s
 	e.won = a
+	e.losers()
 	if a.ended {
 		a.lift()
 	}

@@ -116,7 +116,10 @@ func (r *Router) forward(s *filter.Stream) {
 		e.answer(err)
 		return
 	}
-	e.answer(e.run())
+	if err := e.run(); err != nil {
+		e.answer(err)
+		e.drop() // nothing of the upstream is held while the client reads why
+	}
 }
 
 // OnEnd gives the connections back.

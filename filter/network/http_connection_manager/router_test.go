@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/outrigger-proxy/outrigger/filter"
 )
 
 // routed is a configuration with these routes.
@@ -168,5 +170,45 @@ func TestDrainClosesIdleConnections(t *testing.T) {
 			h.settle()
 			h.wants(map[string]uint64{"http.test.downstream_cx_drain_close": 1, "http.test.downstream_cx_destroy_local": 1})
 		})
+	}
+}
+
+// active notes how many upstream requests are under way when a response goes out.
+type active struct {
+	h    *house
+	seen uint64
+}
+
+func (a *active) OnResponse(*filter.Stream) filter.Status {
+	a.seen = a.h.stat("cluster.up.upstream_rq_active")
+	return filter.Continue
+}
+
+// TestGivenUpBeforeTheReply looks at a timeout, and at a response that another attempt was ahead of: nothing else of the upstream is held.
+func TestGivenUpBeforeTheReply(t *testing.T) {
+	for _, c := range []struct {
+		route, status string
+		held          uint64
+	}{
+		{"timeout: 0.05s", "504", 0},
+		{"timeout: 2s, retry_policy: {retry_on: 5xx, num_retries: 1, per_try_timeout: 0.05s}, hedge_policy: {hedge_on_per_try_timeout: true}", "200", 1},
+	} {
+		for engine, start := range engines {
+			t.Run(c.status+"/"+engine, func(t *testing.T) {
+				release := newGate(t)
+				script := func(n int, _ string) string {
+					if n == 0 {
+						<-release
+						return ""
+					}
+					return "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
+				}
+				a := &active{seen: 99}
+				a.h = build(t, start, routed("{match: {prefix: /}, route: {cluster: up, "+c.route+"}}"), one("", script)(t), a)
+				if got := a.h.talk(get("/"), 0); !strings.HasPrefix(got, "HTTP/1.1 "+c.status) || a.seen != c.held {
+					t.Errorf("%d requests are under way; got %q", a.seen, got)
+				}
+			})
+		}
 	}
 }
