@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/outrigger-proxy/outrigger/cluster"
+	"github.com/outrigger-proxy/outrigger/internal/lastgood"
 	"github.com/outrigger-proxy/outrigger/internal/protofile"
 	"github.com/outrigger-proxy/outrigger/internal/stats"
 	"github.com/outrigger-proxy/outrigger/internal/subscription"
@@ -83,9 +84,15 @@ func (d *discovered) answered() {
 
 // makeClient makes the client, before anything that may want resources.
 func (p *Proxy) makeClient() (err error) {
+	var kept *lastgood.Store
+	if dir := p.options.LastGoodDir; dir != "" && !p.validating() {
+		if kept, err = lastgood.Open(dir, stats.New[lastgood.Stats](p.Stats.Root().Sub("last_good")), p.options.Logs.Get("config")); err != nil {
+			return fmt.Errorf("--last-good-dir: %w", err)
+		}
+	}
 	p.dynamic.client, err = xdsclient.New(xdsclient.Config{
 		Node: p.config.node, ADS: p.ads(), Dial: p.dialCluster, HasCluster: p.hasCluster, Check: p.checkResource,
-		Post: p.Control.Post, Stats: p.Stats, Log: p.options.Logs.Get("config"),
+		Post: p.Control.Post, Stats: p.Stats, Log: p.options.Logs.Get("config"), LastGood: kept,
 	})
 	if err != nil {
 		return fmt.Errorf("dynamic_resources.%w", err)

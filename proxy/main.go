@@ -76,7 +76,7 @@ func serve(o *options.Options, e *filter.Extensions, logs *log.Set, stdout io.Wr
 	if o.Concurrency == 0 {
 		o.Concurrency = uint32(goruntime.NumCPU())
 	}
-	p, err := New(r.Bootstrap, Options{Flags: o.CommandLineOptions, Extensions: e, Logs: logs, Engine: engine(), Started: started})
+	p, err := New(r.Bootstrap, Options{Flags: o.CommandLineOptions, Extensions: e, Logs: logs, Engine: engine(), Started: started, LastGoodDir: o.LastGoodDir})
 	if err != nil {
 		return err
 	}

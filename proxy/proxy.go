@@ -40,6 +40,8 @@ type Options struct {
 	Engine     Engine
 	// Started is when the process began, for server.initialization_time_ms. Zero: now.
 	Started time.Time
+	// LastGoodDir is where accepted resources of control planes are kept, for a start while they are away. Empty: nowhere.
+	LastGoodDir string
 }
 
 // Proxy is one process. Its methods may be called from any goroutine.

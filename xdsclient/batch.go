@@ -33,6 +33,7 @@ type item struct {
 	ttl     time.Duration // 0: for ever
 	beat    bool          // a heartbeat: the resource that is there lives on
 	message proto.Message // nil if it means the same as the one before
+	raw     *anypb.Any    // as it came; nil: without a body, or it cannot be read
 	entry   *entry        // nil: it is not good
 }
 
@@ -162,6 +163,7 @@ func (b *batch) add(p *discoveryv3.Resource, check func(proto.Message) error) {
 	}
 	hash := maphash.Bytes(seed, a.GetValue())
 	if same := b.kind.byBytes[hash]; same != nil && (i.name == "" || same.name == i.name) {
+		i.raw = a
 		i.name, i.entry = same.name, &entry{name: same.name, version: i.version, bytes: hash, meaning: same.meaning, body: same.body}
 		b.items = append(b.items, i)
 		return
@@ -191,7 +193,7 @@ func (b *batch) read(i item, a *anypb.Any, hash uint64, check func(proto.Message
 	if b.kind.all == 0 {
 		e.body = a
 	}
-	i.entry = e
+	i.entry, i.raw = e, a
 	if old := b.kind.have[i.name]; old == nil || old.meaning != e.meaning {
 		i.message = m
 	}

@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/outrigger-proxy/outrigger/internal/lastgood"
 	"github.com/outrigger-proxy/outrigger/internal/stats"
 	"github.com/outrigger-proxy/outrigger/internal/subscription"
 	inotify "github.com/outrigger-proxy/outrigger/internal/watch"
@@ -39,6 +40,8 @@ type Config struct {
 	Post  func(func()) bool
 	Stats *stats.Store
 	Log   *zap.Logger
+	// LastGood keeps what was accepted for times without a server; nil: it is not kept.
+	LastGood *lastgood.Store
 }
 
 // Client brings resources. It belongs to the control loop.
@@ -50,6 +53,8 @@ type Client struct {
 	ads   *mux // nil: none
 	all   map[*mux]struct{}
 	holds int
+	// closed keeps what ends with the process from being forgotten on disk
+	closed bool
 
 	running sync.WaitGroup // goroutines of sources
 }
@@ -76,7 +81,7 @@ const aggregated = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 func (c *Client) newMux(s source, delta bool, p *corev3.ApiConfigSource, counts *controlStats) *mux {
 	x := &mux{
 		client: c, m: newMachine(c.Node, delta, !p.GetSetNodeOnFirstMessageOnly(), c.Check), source: s,
-		stats: counts, watches: map[*kind][]*watch{}, timers: map[*kind]map[string]*time.Timer{},
+		stats: counts, watches: map[*kind][]*watch{}, timers: map[*kind]map[string]*time.Timer{}, shelf: c.shelf(p), swept: map[*kind]bool{},
 	}
 	c.all[x] = struct{}{}
 	return x
@@ -84,6 +89,9 @@ func (c *Client) newMux(s source, delta bool, p *corev3.ApiConfigSource, counts 
 
 // Start opens the aggregated stream, if there is one.
 func (c *Client) Start() {
+	if c.LastGood != nil {
+		c.running.Go(c.LastGood.Run) // ends with Close
+	}
 	if c.ads != nil {
 		c.ads.start()
 	}
@@ -91,10 +99,12 @@ func (c *Client) Start() {
 
 // Close ends all subscriptions.
 func (c *Client) Close() {
+	c.closed = true
 	for x := range maps.Clone(c.all) {
 		x.close()
 	}
 	c.files.Close()
+	c.LastGood.Close()
 }
 
 // Wait returns when the goroutines of a closed client have ended. It must not be called on the control loop.

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/outrigger-proxy/outrigger/internal/lastgood"
 	"github.com/outrigger-proxy/outrigger/internal/stats"
 	"github.com/outrigger-proxy/outrigger/internal/subscription"
 )
@@ -22,7 +23,8 @@ type mux struct {
 	m      *machine
 	stats  *controlStats
 	source source
-	whole  bool // the one watcher sees every response as it is, whatever names are in it
+	whole  bool            // the one watcher sees every response as it is, whatever names are in it
+	shelf  *lastgood.Shelf // nil: nothing is kept
 	// owned by the control loop
 	watches map[*kind][]*watch
 	timers  map[*kind]map[string]*time.Timer // of resources with a time to live
@@ -30,6 +32,8 @@ type mux struct {
 	out     *outbox // nil: there is no stream
 	started bool
 	closed  bool
+	lost    bool           // the server is away
+	swept   map[*kind]bool // what is kept of it is what is there
 }
 
 // source is where responses come from.
@@ -81,6 +85,9 @@ func (w *watch) Start() {
 	if u := w.kind.known(w.wish.Names); u != nil && len(w.wish.Names) > 0 {
 		x.hold(func() { _ = w.deliver(u, nil) })
 	}
+	if x.lost {
+		x.recall(w)
+	}
 	if !w.heard && w.timeout > 0 {
 		w.timer = x.client.After(w.timeout, w.expire)
 	}
@@ -95,8 +102,12 @@ func (w *watch) expire() {
 	if w.heard || w.closed {
 		return
 	}
-	w.heard = true
 	w.stats.InitFetchTimeout.Inc()
+	if w.x.recall(w) {
+		w.x.flush()
+		return
+	}
+	w.heard = true
 	w.stats.Attempt.Inc()
 	w.x.client.log.Warn("initial fetch timed out", zap.String("type", w.wish.Type.URL), zap.Strings("names", w.wish.Names))
 	w.x.hold(w.wish.Watcher.Failed)
@@ -116,6 +127,7 @@ func (w *watch) Close() {
 	if k := w.kind; k != nil {
 		w.x.watches[k] = slices.DeleteFunc(w.x.watches[k], func(o *watch) bool { return o == w })
 		w.x.m.release(k, w.wish.Names...)
+		w.x.drop(k, w.wish.Names)
 		w.x.flush()
 	}
 	if w.own {
@@ -205,7 +217,7 @@ func (x *mux) flush() {
 
 // opened begins a stream, closed (with failed) ends it.
 func (x *mux) opened(out *outbox) {
-	x.out = out
+	x.out, x.lost = out, false
 	x.m.connect()
 	x.stats.Connected.Set(1)
 	x.flush()
@@ -213,13 +225,14 @@ func (x *mux) opened(out *outbox) {
 
 // failed notes that the stream has ended, or could not begin.
 func (x *mux) failed() {
-	x.out = nil
+	x.out, x.lost = nil, true
 	x.m.disconnect()
 	x.stats.Connected.Set(0)
 	for _, k := range x.m.order {
-		for _, w := range x.watches[k] {
+		for _, w := range slices.Clone(x.watches[k]) {
 			w.stats.Attempt.Inc()
 			w.stats.Failure.Inc()
+			x.recall(w)
 		}
 	}
 }
@@ -238,6 +251,7 @@ func (x *mux) received(p proto.Message) error {
 	if x.closed {
 		return nil
 	}
+	x.lost = false
 	x.identify(p)
 	b := x.m.receive(p)
 	if b == nil {
@@ -246,7 +260,7 @@ func (x *mux) received(p proto.Message) error {
 	}
 	var err error
 	x.hold(func() { err = x.share(b) })
-	x.m.answer(b, err)
+	x.answer(b, err)
 	x.live(b)
 	if err != nil {
 		x.client.log.Warn("update rejected", zap.String("type", b.kind.URL), zap.String("version", b.version), zap.Error(err))

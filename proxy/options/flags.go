@@ -14,6 +14,7 @@ type flag struct {
 	short    string
 	kind     string // as the usage shows it: string, uint32_t
 	repeated bool
+	own      bool // Envoy does not have it: the usage, which is Envoy's, leaves it out
 	help     string
 	on       func(o *Options)
 	set      func(o *Options, v string) error
@@ -85,6 +86,7 @@ func flags() []flag {
 		{name: "skip-hot-restart-on-no-parent", help: "When hot restarting with epoch>0, the default behavior is for the child to crash if the connection to the parent cannot be established. Set this to true to instead continue with a regular startup, while retaining the new epoch value.", on: func(o *Options) { o.SkipHotRestartOnNoParent = true }},
 		{name: "use-dynamic-base-id", help: "The server chooses a base ID dynamically. Supersedes a static base ID. May not be used when the restart epoch is non-zero.", on: func(o *Options) { o.UseDynamicBaseId = true }},
 		{name: "base-id", kind: "uint32_t", help: "Base ID so that multiple envoys can run on the same host if needed", set: number(func(o *Options, n uint32) { o.BaseId = uint64(n) })},
+		{name: "last-good-dir", kind: "string", own: true, set: text(func(o *Options) *string { return &o.LastGoodDir })},
 		{name: "ignore_rest", short: "-", help: "Ignores the rest of the labeled arguments following this flag."},
 		{name: "version", help: "Displays version information and exits."},
 		{name: "help", short: "h", help: "Displays usage information and exits."},

@@ -1,5 +1,5 @@
 // Package options is the command line: Envoy's flags, with the syntax, the messages and the exit codes of Envoy's parser. Beyond Envoy,
-// --flag=value is read like --flag value.
+// --flag=value is read like --flag value, and there is --last-good-dir.
 //
 // All flags are taken. These do nothing, since what they tune is not there: --enable-mutex-tracing, --enable-fine-grain-logging,
 // --log-stacktrace-single-entry, --cpuset-threads (the default number of workers always heeds the CPU set), and, while there is no hot
@@ -8,7 +8,7 @@
 // one of --disable-hot-restart and --skip-hot-restart-on-no-parent allows it.
 //
 // The help texts and the messages are those of Envoy 1.40 (Apache License 2.0), letter for letter: wrappers, init scripts and people read
-// them, and --help differs from Envoy's in the name of the program alone. Do not improve them.
+// them, and --help differs from Envoy's in the name of the program alone: flags of our own are not in it. Do not improve them.
 package options
 
 import (
@@ -34,6 +34,8 @@ type Options struct {
 	Level           zapcore.Level // --log-level
 	ComponentLevels []log.ComponentLevel
 	LogFormatGiven  bool // --log-format was there
+	// LastGoodDir is where accepted resources of control planes are kept (--last-good-dir); empty: nowhere.
+	LastGoodDir string
 
 	hotRestartVersion bool
 }

@@ -116,9 +116,12 @@ func TestUsageNamesEveryFlag(t *testing.T) {
 		t.Fatal("no text")
 	}
 	for _, f := range flags() {
-		if !strings.Contains(err.Error(), "\n   "+f.title()+"\n     ") {
-			t.Errorf("%s is not explained", f.name)
+		if explained := strings.Contains(err.Error(), "\n   "+f.title()+"\n     "); explained == f.own {
+			t.Errorf("%s: explained %v: Envoy's flags are, our own are not", f.name, explained)
 		}
+	}
+	if strings.Contains(err.Error(), "last-good") {
+		t.Error("the usage names a flag that Envoy does not have")
 	}
 	for line := range strings.Lines(err.Error()) {
 		if len(line) > 76 {

@@ -1,13 +1,16 @@
 package options
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // brief lists the flags in brackets, wrapped at 75 columns, as the first part of the usage.
 func brief(program string, flags []flag) string {
 	line := "   " + program + " "
 	indent := strings.Repeat(" ", len(line)+1)
 	var b strings.Builder
-	for _, f := range flags {
+	for _, f := range public(flags) {
 		for _, word := range f.words() {
 			if len(line)+1+len(word) > 75 {
 				b.WriteString(line + "\n")
@@ -19,6 +22,11 @@ func brief(program string, flags []flag) string {
 	}
 	b.WriteString(line)
 	return b.String()
+}
+
+// public are the flags that Envoy has.
+func public(flags []flag) []flag {
+	return slices.DeleteFunc(slices.Clone(flags), func(f flag) bool { return f.own })
 }
 
 // words is the flag in brackets, in pieces that do not break.
@@ -40,7 +48,7 @@ func (f *flag) words() []string {
 func usage(program string, flags []flag) string {
 	var b strings.Builder
 	b.WriteString("\nUSAGE: \n\n" + brief(program, flags) + "\n\n\nWhere: \n\n")
-	for _, f := range flags {
+	for _, f := range public(flags) {
 		b.WriteString("   " + f.title() + "\n")
 		for paragraph := range strings.SplitSeq(f.help, "\n") {
 			b.WriteString(wrap(paragraph))

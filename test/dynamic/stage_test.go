@@ -35,12 +35,19 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // stage is a proxy that runs in this process.
 type stage struct {
-	t *testing.T
-	p *outrigger.Proxy
+	t   *testing.T
+	p   *outrigger.Proxy
+	end func() // the process, before the test does
 }
 
 // begin starts a proxy and does not wait until it is live.
 func begin(t *testing.T, text string) *stage {
+	t.Helper()
+	return beginKeeping(t, text, "")
+}
+
+// beginKeeping starts a proxy that keeps its last good configuration in a directory.
+func beginKeeping(t *testing.T, text, dir string) *stage {
 	t.Helper()
 	r, err := bootstrap.Load(bootstrap.Source{YAML: text})
 	if err != nil {
@@ -50,18 +57,19 @@ func begin(t *testing.T, text string) *stage {
 		Flags: &adminv3.CommandLineOptions{
 			Concurrency: 1, DrainTime: durationpb.New(time.Second), FileFlushInterval: durationpb.New(20 * time.Millisecond),
 		},
-		Extensions: all.Extensions(), Logs: log.Discard(), Engine: fiber.New,
+		Extensions: all.Extensions(), Logs: log.Discard(), Engine: fiber.New, LastGoodDir: dir,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	ended := make(chan struct{})
 	go func() { p.Run(); close(ended) }() // ends with the test
-	t.Cleanup(func() {
+	s := &stage{t, p, func() {
 		p.Quit()
 		<-ended
-	})
-	return &stage{t, p}
+	}}
+	t.Cleanup(s.end)
+	return s
 }
 
 const patience = 10 * time.Second

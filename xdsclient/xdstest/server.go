@@ -56,6 +56,7 @@ type Server struct {
 	have     map[string]map[string]item
 	events   []Event
 	streams  int
+	mute     bool
 	server   *grpc.Server
 	listener net.Listener
 }
@@ -168,6 +169,14 @@ func (s *Server) Put(t subscription.Type, name string, body *anypb.Any) {
 	}
 	s.have[t.URL] = maps.Clone(s.have[t.URL])
 	s.have[t.URL][name] = item{strconv.Itoa(s.version), body}
+	s.changed.Broadcast()
+}
+
+// Mute makes the server say nothing, or speak again.
+func (s *Server) Mute(on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mute = on
 	s.changed.Broadcast()
 }
 
@@ -288,7 +297,7 @@ func (s *Server) push(g grpc.ServerStream, subs map[string]*wants, order *[]stri
 	for g.Context().Err() == nil && s.server != nil {
 		for _, url := range *order {
 			w := subs[url]
-			if !s.news(url, w) {
+			if s.mute || !s.news(url, w) {
 				continue
 			}
 			if send(url, w) != nil {
