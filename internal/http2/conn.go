@@ -105,6 +105,11 @@ func (c *Conn) start(w *fiber.Worker, nc fiber.Conn, o *Options, h Handler, free
 	c.enc.setMax(c.enc.limit)
 	c.flow = flow{send: initialWindow, receive: max(int64(o.FirstConn), initialWindow), target: max(int64(o.FirstConn), initialWindow)}
 	c.guard.tokens = o.ResetBurst
+	if server {
+		o.Stats.Downstream.Inc()
+	} else {
+		o.Stats.Upstream.Inc()
+	}
 	c.began = w.Now()
 	c.flow.last = c.began
 	c.greet()

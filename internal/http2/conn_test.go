@@ -213,8 +213,11 @@ func TestStalled(t *testing.T) {
 			}
 			g.Release()
 		}
+		if n := o.Stats.PendingSend.Value(); n <= 0 || n > 1<<20 {
+			t.Errorf("%d bytes wait for a window", n)
+		}
 		stalled.Release()
-		for s.Active() > 0 {
+		for s.Active() > 0 || o.Stats.PendingSend.Value() != 0 {
 			w.Yield()
 		}
 		c.over()

@@ -77,7 +77,8 @@ var (
 	errField     = &Error{ProtocolError, "http2.invalid.header.field", "malformed field"}
 	errMessage   = &Error{ProtocolError, "http2.violation.of.messaging.rule", "malformed message"}
 	errUnderline = &Error{RefusedStream, "http2.unexpected_underscore", "underscore in a header name"}
-	errTooBig    = &Error{EnhanceYourCalm, "http2.too_many_headers", "head exceeds its limits"}
+	errTooMany   = &Error{EnhanceYourCalm, "http2.too_many_headers", "head has too many fields"}
+	errTooLong   = &Error{EnhanceYourCalm, "http2.header_list_size_too_large", "head is too long"}
 	errCompress  = &Error{CompressionError, "http2.remote_protocol_error", "header block cannot be decompressed"}
 )
 

@@ -62,8 +62,12 @@ func (h *head) take(f *field) {
 		return
 	}
 	h.size += len(f.name) + len(f.value)
-	if h.count++; h.count > h.o.FieldLimit+pseudos || h.size > h.o.HeadLimit { // and what is left of it in settle: crumbs of cookies are one
-		h.err = errTooBig
+	if h.count++; h.count > h.o.FieldLimit+pseudos { // and what is left of it in settle: crumbs of cookies are one
+		h.err = errTooMany
+		return
+	}
+	if h.size > h.o.HeadLimit {
+		h.err = errTooLong
 		return
 	}
 	if f.kind >= method {
@@ -248,7 +252,7 @@ func has(seen uint16, k kind) bool { return seen&(1<<(k-method)) != 0 }
 func (h *head) settle(end bool) *Error {
 	h.end = end
 	if h.err == nil && h.fields.Len()+bits.OnesCount16(h.seen) > h.o.FieldLimit {
-		h.err = errTooBig
+		h.err = errTooMany
 	}
 	if h.err == nil && !h.whole(end) {
 		h.err = errMessage

@@ -38,6 +38,12 @@ func integer(p []byte, bits uint) (n uint32, rest []byte, ok bool) {
 func (d *decoder) block(p []byte, h *head) bool {
 	fields := false
 	for len(p) > 0 {
+		if h.err != nil {
+			if n := d.references(p); n > 0 {
+				p, fields = p[n:], true
+				continue
+			}
+		}
 		var f field
 		var ok bool
 		switch c := p[0]; {
@@ -60,6 +66,16 @@ func (d *decoder) block(p []byte, h *head) bool {
 		h.take(&f)
 	}
 	return true
+}
+
+// references counts the fields at the beginning of p that are a byte each, which says where in the tables they stand: those of a head
+// that is refused already cost nothing more.
+func (d *decoder) references(p []byte) (n int) {
+	most := byte(min(len(static)+d.table.n, 127))
+	for n < len(p) && p[n] > 128 && p[n]-128 < most {
+		n++
+	}
+	return n
 }
 
 func (d *decoder) sizeUpdate(p []byte) (rest []byte, ok bool) {

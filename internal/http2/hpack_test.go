@@ -343,11 +343,17 @@ func TestLimits(t *testing.T) {
 	bomb = append(bomb, bytes.Repeat([]byte{0xbe}, 16000)...)
 	var h head
 	h.begin(&o, true, false)
-	if !d.block(bomb, &h) || h.err != errTooBig || h.fields.Bytes() > o.HeadLimit {
+	if !d.block(bomb, &h) || h.err != errTooLong || h.fields.Bytes() > o.HeadLimit {
 		t.Errorf("%v, %d bytes kept", h.err, h.fields.Bytes())
 	}
 	h.begin(&o, true, false)
-	if !d.block(bytes.Repeat([]byte{0x90}, 200), &h) || h.err != errTooBig || h.fields.Len() > 200 {
+	if !d.block(bytes.Repeat([]byte{0x90}, 200), &h) || h.err != errTooMany || h.fields.Len() > 200 {
 		t.Errorf("%v, %d fields kept", h.err, h.fields.Len())
+	}
+	for _, end := range []string{"\x80", "\xfe", "\x20"} { // no field, none in the tables, a size behind fields
+		h.begin(&o, true, false)
+		if d.block(append(slices.Clip(bomb), end...), &h) {
+			t.Errorf("%q is taken behind a head that is too long", end)
+		}
 	}
 }

@@ -10,11 +10,7 @@
 // Envoy's limits (flood.go).
 package http2
 
-import (
-	"time"
-
-	"github.com/outrigger-proxy/outrigger/internal/stats"
-)
+import "time"
 
 // Preface is what a client sends first (RFC 9113, 3.4).
 const Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -106,31 +102,4 @@ func UpstreamDefaults() Options {
 	o := Defaults()
 	o.HeadLimit, o.Linger = 80<<10, 0
 	return o
-}
-
-// Stats are http2.* of all downstream connections, or of a cluster.
-type Stats struct {
-	DroppedUnderscores  stats.Counter `stat:"dropped_headers_with_underscores"`
-	GoAwaySent          stats.Counter `stat:"goaway_sent"`
-	HeaderOverflow      stats.Counter `stat:"header_overflow"`
-	HeadersNoStream     stats.Counter `stat:"headers_cb_no_stream"`
-	EmptyFlood          stats.Counter `stat:"inbound_empty_frames_flood"`
-	PriorityFlood       stats.Counter `stat:"inbound_priority_frames_flood"`
-	UpdateFlood         stats.Counter `stat:"inbound_window_update_frames_flood"`
-	KeepaliveTimeout    stats.Counter `stat:"keepalive_timeout"`
-	MetadataEmpty       stats.Counter `stat:"metadata_empty_frames"`
-	ControlFlood        stats.Counter `stat:"outbound_control_flood"`
-	Flood               stats.Counter `stat:"outbound_flood"`
-	RejectedUnderscores stats.Counter `stat:"requests_rejected_with_underscores_in_headers"`
-	MessagingError      stats.Counter `stat:"rx_messaging_error"`
-	RxReset             stats.Counter `stat:"rx_reset"`
-	RefusedErrors       stats.Counter `stat:"stream_refused_errors"`
-	Trailers            stats.Counter `stat:"trailers"`
-	FlushTimeout        stats.Counter `stat:"tx_flush_timeout"`
-	TxReset             stats.Counter `stat:"tx_reset"`
-	StreamsActive       stats.Gauge   `stat:"streams_active"`
-	PendingSend         stats.Gauge   `stat:"pending_send_bytes"`
-	FramesActive        stats.Gauge   `stat:"outbound_frames_active"`
-	ControlActive       stats.Gauge   `stat:"outbound_control_frames_active"`
-	DeferredClose       stats.Gauge   `stat:"deferred_stream_close"`
 }

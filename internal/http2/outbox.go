@@ -18,7 +18,12 @@ type outbox struct {
 	room      fiber.Cond // who has DATA to send waits for its turn
 	granted   int        // how many were told that it is theirs, and have not run yet
 	drained   fiber.Cond // who has a head to send waits for what is written to be less
+	writing   bool       // the socket may not take it
+	shown     backlog    // in the gauges
 }
+
+// backlog counts frames that wait for the peer: all, and those that answer one of its own.
+type backlog struct{ frames, control uint32 }
 
 var errFlushTimeout = errors.New("http2: the peer takes nothing")
 
@@ -55,6 +60,9 @@ func (c *Conn) frame(k frameType, flags byte, id uint32, n, room int) {
 	c.reserve(frameHead + room)
 	c.out.b = appendFrame(c.out.b, n, k, flags, id)
 	c.out.frames++
+	if c.out.writing {
+		c.show()
+	}
 	if !c.reading {
 		c.schedule()
 	}
@@ -76,8 +84,8 @@ func (c *Conn) putWord(k frameType, id, v uint32) {
 
 // answer appends a frame that the peer has brought about.
 func (c *Conn) answer(k frameType, flags byte, id uint32, p []byte) *Error {
-	c.put(k, flags, id, p)
 	c.out.control++
+	c.put(k, flags, id, p)
 	return c.guard.outbound(c)
 }
 
@@ -98,7 +106,9 @@ func (c *Conn) flush() {
 		o.b = nil
 		o.number++
 		f.SetLimit(fiber.Limit{At: c.w.Now().Add(c.o.FlushTimeout), Cause: errFlushTimeout})
+		o.writing = true
 		_, err := c.net.Write(b)
+		o.writing = false
 		f.Unlimit()
 		c.TxBytes += uint64(len(b))
 		c.giveBack(b)
@@ -108,6 +118,7 @@ func (c *Conn) flush() {
 		}
 		o.frames -= min(frames, o.frames)
 		o.control -= min(control, o.control)
+		c.shown()
 		o.drained.Broadcast()
 		c.grant()
 	}
@@ -124,11 +135,27 @@ func (c *Conn) unwritable(err error) {
 	c.shut(err)
 }
 
+// show brings the gauges up to date. They are left alone as long as the socket takes what is written at once.
+func (c *Conn) show() {
+	now, o := backlog{c.out.frames, c.out.control}, &c.out
+	c.o.Stats.FramesActive.Add(int64(now.frames) - int64(o.shown.frames))
+	c.o.Stats.ControlActive.Add(int64(now.control) - int64(o.shown.control))
+	o.shown = now
+}
+
+// shown brings them up to date if they show anything.
+func (c *Conn) shown() {
+	if c.out.shown != (backlog{}) {
+		c.show()
+	}
+}
+
 // drop gives up what is not written.
 func (o *outbox) drop(c *Conn) {
 	c.giveBack(o.b)
 	o.b, o.frames, o.control = nil, 0, 0
 	o.number++
+	c.shown()
 }
 
 // full says that DATA must wait.
@@ -144,6 +171,7 @@ func (c *Conn) grant() {
 // heads waits until there is not too much to write for another head.
 func (c *Conn) heads() error {
 	for len(c.out.b) > headsWater {
+		c.show()
 		if err := c.out.drained.Wait(c.w); err != nil {
 			return err
 		}

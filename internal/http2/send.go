@@ -226,13 +226,13 @@ func (s *Stream) turn(wait bool) (ready bool, err error) {
 			if !wait {
 				return false, nil
 			}
-			err = s.tx.open.Wait(c.w)
+			err = s.pend(&s.tx.open)
 		case !c.full() && (mine || c.out.granted == 0 && !c.out.room.Waiting()):
 			return true, nil
 		case !wait:
 			return false, nil
 		default:
-			if err = c.out.room.Wait(c.w); err == nil {
+			if err = s.pend(&c.out.room); err == nil {
 				mine = true
 				c.out.granted = max(0, c.out.granted-1)
 			}
@@ -241,6 +241,18 @@ func (s *Stream) turn(wait bool) (ready bool, err error) {
 			return false, err
 		}
 	}
+}
+
+// pend waits with a piece that the peer does not take.
+func (s *Stream) pend(until *fiber.Cond) error {
+	c, n := s.c, int64(len(s.tx.rest))
+	c.o.Stats.PendingSend.Add(n)
+	if c.out.writing {
+		c.show()
+	}
+	err := until.Wait(c.w)
+	c.o.Stats.PendingSend.Add(-n)
+	return err
 }
 
 // pass hands a turn that was not used to the next one.

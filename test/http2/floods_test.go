@@ -115,7 +115,7 @@ var floods = []flood{
 	},
 	{
 		// one entry of the dynamic table, 4000 bytes long, and then as often as it fits into a frame the byte that refers to it
-		name: "HPACK bomb", rounds: 200, conns: 4, hold: 300 * time.Millisecond, stat: "http2.header_overflow",
+		name: "HPACK bomb", rounds: 200, conns: 4, hold: 300 * time.Millisecond, stat: "http2.header_list_size_too_large",
 		first: frame(frameHeaders, endStream|endHeaders, 1, head("/direct", append([]byte{0x40}, field("a", strings.Repeat("x", 3900))[1:]...)...)),
 		round: func(n uint32) []byte {
 			return frame(frameHeaders, endStream|endHeaders, 2*n+3, head("/direct", []byte(strings.Repeat("\xbe", 16000))...))
@@ -128,7 +128,7 @@ var floods = []flood{
 		},
 	},
 	{
-		name: "header size", rounds: 200, conns: 4, hold: 300 * time.Millisecond, stat: "http2.header_overflow",
+		name: "header size", rounds: 200, conns: 4, hold: 300 * time.Millisecond, stat: "http2.header_list_size_too_large",
 		round: func(n uint32) []byte {
 			b := frame(frameHeaders, endStream, 2*n+1, head("/direct"))
 			for i := range 8 {
