@@ -10,35 +10,16 @@ import (
 	"time"
 
 	"github.com/outrigger-proxy/outrigger/internal/log"
+	"github.com/outrigger-proxy/outrigger/proxy"
+	"github.com/outrigger-proxy/outrigger/test/harness"
 )
-
-// ask returns the status, the content type and the body of an admin page.
-func (r *running) ask(t *testing.T, method, path string) (int, string, string) {
-	t.Helper()
-	q, err := http.NewRequestWithContext(t.Context(), method, "http://"+r.AdminAddress()+path, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	q.Close = true
-	res, err := http.DefaultTransport.RoundTrip(q)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = res.Body.Close() }()
-	body, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return res.StatusCode, res.Header.Get("Content-Type"), string(body)
-}
 
 func TestAdminPages(t *testing.T) {
 	const text, json = "text/plain; charset=UTF-8", "application/json"
-	o := options(time.Second)
-	o.Logs = log.New(log.Off, log.CompilePattern("%v", false), io.Discard)
-	r := start(t, "stats_flush_on_admin: true\nlayered_runtime: {layers: [{name: s, static_layer: {a: {b: 1}}}, {name: admin, admin_layer: {}}]}\n"+
-		strings.ReplaceAll(http1, "{{port}}", "1"), o)
-	send(t, r.dial(t), "/direct")
+	logs := func(o *proxy.Options) { o.Logs = log.New(log.Off, log.CompilePattern("%v", false), io.Discard) }
+	r := harness.Start(t, "stats_flush_on_admin: true\nlayered_runtime: {layers: [{name: s, static_layer: {a: {b: 1}}}, {name: admin, admin_layer: {}}]}\n"+
+		strings.ReplaceAll(http1, "{{port}}", "1"), two(time.Second), logs)
+	_ = harness.Send(harness.Dial(t, r.Address("in")), "/direct")
 	for _, c := range []struct {
 		method, path string
 		status       int
@@ -107,22 +88,21 @@ func TestAdminPages(t *testing.T) {
 		{"POST", "/drain_listeners?inboundonly", 200, text, `^OK\n$`},
 		{"POST", "/quitquitquit", 200, text, `^OK\n$`},
 	} {
-		status, contentType, body := r.ask(t, c.method, c.path)
-		if status != c.status || contentType != c.contentType || !regexp.MustCompile(c.want).MatchString(body) {
-			t.Errorf("%s %s: %d %s, want %d %s and %s\n%.600s", c.method, c.path, status, contentType, c.status, c.contentType, c.want, body)
+		got := r.Ask(c.method, c.path)
+		if got.Status != c.status || got.Type != c.contentType || !regexp.MustCompile(c.want).MatchString(got.Body) {
+			t.Errorf("%s %s: %d %s, want %d %s and %s\n%.600s", c.method, c.path, got.Status, got.Type, c.status, c.contentType, c.want, got.Body)
 		}
 	}
-	<-r.ended
+	<-r.Ended()
 }
 
 func TestAdminAllowsPathsAndLogs(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "admin.log")
-	r := start(t, `admin: {address: {socket_address: {address: 127.0.0.1, port_value: 0}}, allow_paths: [{exact: /ready}], access_log_path: `+path+`}`,
-		options(time.Second))
-	if status, _, body := r.ask(t, "GET", "/stats"); status != http.StatusForbidden || body != "request to path /stats not allowed" {
-		t.Errorf("%d %s", status, body)
+	r := harness.Start(t, `admin: {address: {socket_address: {address: 127.0.0.1, port_value: 0}}, allow_paths: [{exact: /ready}], access_log_path: `+path+`}`)
+	if got := r.Ask("GET", "/stats"); got.Status != http.StatusForbidden || got.Body != "request to path /stats not allowed" {
+		t.Errorf("%+v", got)
 	}
-	r.ask(t, "GET", "/ready")
+	r.Page("/ready")
 	log := read(t, path, 2)
 	if !regexp.MustCompile(`"GET /stats HTTP/1.1" 403 (.|\n)*"GET /ready HTTP/1.1" 200 - 0 5 `).MatchString(log) {
 		t.Errorf("access log:\n%s", log)
@@ -130,11 +110,11 @@ func TestAdminAllowsPathsAndLogs(t *testing.T) {
 }
 
 func TestSensitiveFieldsAreRedacted(t *testing.T) {
-	r := start(t, strings.ReplaceAll(http1, "{{port}}", "1")+`
+	r := harness.Start(t, strings.ReplaceAll(http1, "{{port}}", "1")+`
 layered_runtime: {layers: [{name: s, static_layer: {}}]}
 node: {id: node}
-`, options(time.Second))
-	if _, _, body := r.ask(t, "GET", "/config_dump?mask=bootstrap.node"); !strings.Contains(body, `"user_agent_name": "envoy"`) {
+`)
+	if body := r.Page("/config_dump?mask=bootstrap.node"); !strings.Contains(body, `"user_agent_name": "envoy"`) {
 		t.Errorf("the node is not complete: %s", body)
 	}
 }

@@ -6,11 +6,13 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/outrigger-proxy/outrigger/test/harness"
 )
 
 // TestWorkersArePinned: each worker that has a thread for itself runs on one CPU.
 func TestWorkersArePinned(t *testing.T) {
-	r := start(t, "enable_worker_cpu_affinity: true\n"+strings.ReplaceAll(http1, "{{port}}", "1"), options(time.Second))
+	r := harness.Start(t, "enable_worker_cpu_affinity: true\n"+strings.ReplaceAll(http1, "{{port}}", "1"), two(time.Second))
 	for i, w := range r.Workers {
 		count := make(chan int, 1)
 		w.Post(func() {
@@ -24,11 +26,11 @@ func TestWorkersArePinned(t *testing.T) {
 			t.Errorf("worker %d may run on %d CPUs", i, n)
 		}
 	}
-	want := "listener_manager.workers_pinned: 2\n"
+	want := 2
 	if !r.Workers[0].OwnsThread() {
-		want = "listener_manager.workers_pinned: 0\n"
+		want = 0
 	}
-	if _, _, got := r.ask(t, "GET", "/stats?filter=workers_pinned"); got != want {
-		t.Errorf("%s", got)
+	if got := r.Stat("listener_manager.workers_pinned"); got != want {
+		t.Errorf("%d are counted, want %d", got, want)
 	}
 }

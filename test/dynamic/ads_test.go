@@ -1,11 +1,11 @@
 package dynamic
 
 import (
-	"net"
 	"strings"
 	"testing"
 
 	"github.com/outrigger-proxy/outrigger/internal/subscription"
+	"github.com/outrigger-proxy/outrigger/test/harness"
 	"github.com/outrigger-proxy/outrigger/xdsclient/xdstest"
 )
 
@@ -29,13 +29,13 @@ func TestTraffic(t *testing.T) {
 	eachProtocol(t, func(t *testing.T, api string) {
 		one, two := upstream(t, "one"), upstream(t, "two")
 		server := mesh(t, one)
-		s := begin(t, adsBootstrap(server, api)).live()
-		if got := s.get("in", "/"); got != "200 one" {
+		s := harness.Start(t, adsBootstrap(server, api))
+		if got := s.Get("in", "/"); got != "200 one" {
 			t.Fatalf("got %s", got)
 		}
 		server.Set(subscription.Endpoints(), endpoints(t, "svc", two))
 		server.WaitAck(subscription.Endpoints())
-		if got := s.get("in", "/"); got != "200 two" {
+		if got := s.Get("in", "/"); got != "200 two" {
 			t.Errorf("after EDS: got %s", got)
 		}
 		server.Set(subscription.Clusters(), edsCluster(t, "svc"), edsCluster(t, "other"))
@@ -43,23 +43,23 @@ func TestTraffic(t *testing.T) {
 		server.WaitAck(subscription.Endpoints())
 		server.Set(subscription.Routes(), routes(t, "r", "other"))
 		server.WaitAck(subscription.Routes())
-		if got := s.get("in", "/"); got != "200 one" {
+		if got := s.Get("in", "/"); got != "200 one" {
 			t.Errorf("after RDS: got %s", got)
 		}
 		server.Set(subscription.Clusters(), edsCluster(t, "svc"))
 		server.WaitAck(subscription.Clusters())
-		if got := s.get("in", "/"); !strings.HasPrefix(got, "503 ") {
+		if got := s.Get("in", "/"); !strings.HasPrefix(got, "503 ") {
 			t.Errorf("without the cluster: got %s", got)
 		}
 		server.Set(subscription.Listeners())
 		server.WaitAck(subscription.Listeners())
-		s.untilStat("listener_manager.total_listeners_active", "0")
+		s.WaitStat("listener_manager.total_listeners_active", 0)
 	})
 }
 
 func TestOrderOfRequests(t *testing.T) {
 	server := mesh(t, upstream(t, "one"))
-	begin(t, adsBootstrap(server, "GRPC")).live()
+	harness.Start(t, adsBootstrap(server, "GRPC"))
 	server.WaitAck(subscription.Routes())
 	var order []string
 	for _, e := range server.Events() {
@@ -82,20 +82,20 @@ func TestBadResourcesKeepTheLastGoodVersion(t *testing.T) {
 	eachProtocol(t, func(t *testing.T, api string) {
 		one := upstream(t, "one")
 		server := mesh(t, one)
-		s := begin(t, adsBootstrap(server, api)).live()
+		s := harness.Start(t, adsBootstrap(server, api))
 		bad := edsCluster(t, "svc")
 		bad.EdsClusterConfig = nil
 		server.Set(subscription.Clusters(), bad, edsCluster(t, "more"))
 		if reason := server.WaitNack(subscription.Clusters()); !strings.Contains(reason, "Error adding/updating cluster(s) svc: ") || strings.Contains(reason, "more") {
 			t.Errorf("the reason is %q", reason)
 		}
-		if got := s.get("in", "/"); got != "200 one" {
+		if got := s.Get("in", "/"); got != "200 one" {
 			t.Errorf("got %s", got)
 		}
-		s.untilStat("cluster_manager.cds.update_rejected", "1")
+		s.WaitStat("cluster_manager.cds.update_rejected", 1)
 		failed := 0
 		for _, kind := range []string{"dynamic_active_clusters", "dynamic_warming_clusters"} {
-			for _, c := range s.dump(kind) {
+			for _, c := range s.Dump(kind) {
 				if c["error_state"] != nil {
 					failed++
 				}
@@ -114,19 +114,19 @@ func TestBadResourcesKeepTheLastGoodVersion(t *testing.T) {
 func TestNothingIsDoneForTheSameAgain(t *testing.T) {
 	eachProtocol(t, func(t *testing.T, api string) {
 		server := mesh(t, upstream(t, "one"))
-		s := begin(t, adsBootstrap(server, api)).live()
+		s := harness.Start(t, adsBootstrap(server, api))
 		for range 2 {
 			for _, typ := range []subscription.Type{subscription.Clusters(), subscription.Listeners()} {
 				server.Touch(typ)
 				server.WaitAck(typ)
 			}
 		}
-		for name, want := range map[string]string{
-			"cluster_manager.cluster_modified": "0", "cluster_manager.cds.update_success": "3",
-			"listener_manager.listener_modified": "0", "listener_manager.lds.update_success": "3",
+		for name, want := range map[string]int{
+			"cluster_manager.cluster_modified": 0, "cluster_manager.cds.update_success": 3,
+			"listener_manager.listener_modified": 0, "listener_manager.lds.update_success": 3,
 		} {
-			if got := s.stat(name); got != want {
-				t.Errorf("%s: %s, want %s", name, got, want)
+			if got := s.Stat(name); got != want {
+				t.Errorf("%s: %d, want %d", name, got, want)
 			}
 		}
 	})
@@ -136,11 +136,11 @@ func TestAServerThatGoesAndComesBack(t *testing.T) {
 	eachProtocol(t, func(t *testing.T, api string) {
 		one, two := upstream(t, "one"), upstream(t, "two")
 		server := mesh(t, one)
-		s := begin(t, adsBootstrap(server, api)).live()
-		s.untilStat("control_plane.connected_state", "1")
+		s := harness.Start(t, adsBootstrap(server, api))
+		s.WaitStat("control_plane.connected_state", 1)
 		server.Stop()
-		s.untilStat("control_plane.connected_state", "0")
-		if got := s.get("in", "/"); got != "200 one" {
+		s.WaitStat("control_plane.connected_state", 0)
+		if got := s.Get("in", "/"); got != "200 one" {
 			t.Errorf("without a control plane: got %s", got)
 		}
 		server.Set(subscription.Endpoints(), endpoints(t, "svc", two))
@@ -150,9 +150,9 @@ func TestAServerThatGoesAndComesBack(t *testing.T) {
 		if e.Nonce != "" || e.Node == "" || api == "GRPC" && e.Version == "" || api == "DELTA_GRPC" && e.Initial["svc"] == "" {
 			t.Errorf("the first request of the new stream is %+v", e)
 		}
-		s.until("the new endpoint", func() bool { return s.get("in", "/") == "200 two" })
-		if got := s.stat("cluster_manager.cluster_modified"); got != "0" {
-			t.Errorf("%s clusters were modified", got)
+		s.Wait("the new endpoint", func() bool { return s.Get("in", "/") == "200 two" })
+		if got := s.Stat("cluster_manager.cluster_modified"); got != 0 {
+			t.Errorf("%d clusters were modified", got)
 		}
 	})
 }
@@ -160,23 +160,13 @@ func TestAServerThatGoesAndComesBack(t *testing.T) {
 // TestAHostThatGoesBeforeItsFirstCheck: a cluster that warms does not wait for the check of a host that is not there any more.
 func TestAHostThatGoesBeforeItsFirstCheck(t *testing.T) {
 	one := upstream(t, "one")
-	silent := silence(t)
-	server := mesh(t, silent)
+	silent := harness.Listen(t, harness.Any) // accepts and never answers
+	server := mesh(t, port(silent.Addr().String()))
 	c := read(t, edsCluster(t, "svc"), "{health_checks: [{timeout: 3600s, interval: 3600s, healthy_threshold: 1, unhealthy_threshold: 1, http_health_check: {path: /}}]}")
 	server.Set(subscription.Clusters(), c)
-	s := begin(t, adsBootstrap(server, "DELTA_GRPC"))
-	s.untilStat("cluster.svc.membership_total", "1")
+	s := harness.Begin(t, adsBootstrap(server, "DELTA_GRPC"))
+	s.WaitStat("cluster.svc.membership_total", 1)
 	server.Set(subscription.Endpoints(), endpoints(t, "svc", one))
-	s.live()
-	s.until("traffic", func() bool { return s.get("in", "/") == "200 one" })
-}
-
-// silence is a port that accepts and never answers.
-func silence(t *testing.T) uint32 {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	return uint32(l.Addr().(*net.TCPAddr).Port)
+	s.WaitLive()
+	s.Wait("traffic", func() bool { return s.Get("in", "/") == "200 one" })
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/outrigger-proxy/outrigger/internal/subscription"
 	"github.com/outrigger-proxy/outrigger/internal/transport/pkitest"
+	"github.com/outrigger-proxy/outrigger/test/harness"
 	"github.com/outrigger-proxy/outrigger/xdsclient/xdstest"
 )
 
@@ -46,7 +47,7 @@ grpc_services: [{envoy_grpc: {cluster_name: sds-grpc}}]}, initial_fetch_timeout:
 	xds.Set(subscription.Endpoints(), endpoints(t, "outbound|80||svc", one))
 	xds.Set(subscription.Listeners(), sidecar, plain)
 	xds.Set(subscription.Routes(), routes(t, "eighty", "outbound|80||svc"))
-	s := begin(t, string(text)).live()
+	s := harness.Start(t, string(text))
 
 	e, _ := xds.Wait(0, "first request", func(*xdstest.Event) bool { return true })
 	if e.Type != subscription.Clusters().URL || !strings.HasPrefix(e.Node, "sidecar~") {
@@ -56,28 +57,28 @@ grpc_services: [{envoy_grpc: {cluster_name: sds-grpc}}]}, initial_fetch_timeout:
 		"^(cluster_manager\\.cds|listener_manager\\.lds)\\.(update_success|update_rejected)$": {"cluster_manager.cds.update_success: 1", "listener_manager.lds.update_success: 1"},
 		"^(server\\.state|listener_manager\\.workers_started)":                                {"server.state: 0", "listener_manager.workers_started: 1"},
 	} {
-		got := s.admin("/stats?usedonly&filter=" + strings.NewReplacer("^", "%5E", "|", "%7C", "\\", "%5C", "$", "%24").Replace(query))
+		got := s.Page("/stats?usedonly&filter=" + strings.NewReplacer("^", "%5E", "|", "%7C", "\\", "%5C", "$", "%24").Replace(query))
 		for _, line := range want {
 			if !strings.Contains(got, line+"\n") {
 				t.Errorf("%s: %q, want %s", query, got, line)
 			}
 		}
 	}
-	if got := s.get("0.0.0.0_80", "/"); got != "200 one" {
+	if got := s.Get("0.0.0.0_80", "/"); got != "200 one" {
 		t.Errorf("got %s", got)
 	}
-	if got := s.get("0.0.0.0_22221", "/healthz/ready"); got != "200 ready" {
+	if got := s.Get("0.0.0.0_22221", "/healthz/ready"); got != "200 ready" {
 		t.Errorf("the probe gets %s", got)
 	}
-	if got := s.shown("virtualInbound"); got != "me" {
+	if got := shown(t, s, "virtualInbound"); got != "me" {
 		t.Errorf("shows the certificate %s", got)
 	}
-	r, err := http.Post("http://"+s.p.AdminAddress()+"/drain_listeners?inboundonly&graceful", "", nil)
+	r, err := http.Post("http://"+s.AdminAddress()+"/drain_listeners?inboundonly&graceful", "", nil)
 	if err != nil || r.StatusCode != http.StatusOK {
 		t.Fatal(r, err)
 	}
 	_ = r.Body.Close()
-	if got := s.get("0.0.0.0_80", "/"); got != "200 one" {
+	if got := s.Get("0.0.0.0_80", "/"); got != "200 one" {
 		t.Errorf("while it drains: got %s", got)
 	}
 }

@@ -27,6 +27,7 @@ import (
 	"github.com/outrigger-proxy/outrigger/internal/protofile"
 	"github.com/outrigger-proxy/outrigger/internal/subscription"
 	"github.com/outrigger-proxy/outrigger/internal/transport/pkitest"
+	"github.com/outrigger-proxy/outrigger/test/harness"
 	"github.com/outrigger-proxy/outrigger/xdsclient/xdstest"
 )
 
@@ -64,8 +65,8 @@ func replay(t *testing.T, path, protocol string, stripped bool) {
 		server.Set(typ, c.resources[typ.URL]...)
 	}
 	api := map[string]string{"sotw": "GRPC", "delta": "DELTA_GRPC"}[protocol]
-	s := begin(t, adsBootstrap(server, api)+strings.ReplaceAll(adsCluster(server), "name: xds,", "name: sds-grpc,")).live()
-	reasons := s.refused()
+	s := harness.Start(t, adsBootstrap(server, api)+strings.ReplaceAll(adsCluster(server), "name: xds,", "name: sds-grpc,"))
+	reasons := refused(s)
 	for _, e := range server.Events() {
 		if e.Nack() && (e.Type == subscription.Routes().URL || e.Type == subscription.Endpoints().URL) {
 			reasons = append(reasons, e.Error)
@@ -94,7 +95,7 @@ var later = []string{
 }
 
 // refused are the reasons why resources are not in force, without their names.
-func (s *stage) refused() []string {
+func refused(s *harness.Proxy) []string {
 	reasons := map[string]int{}
 	note := func(state any) {
 		if m, ok := state.(map[string]any); ok {
@@ -103,7 +104,7 @@ func (s *stage) refused() []string {
 		}
 	}
 	for _, kind := range []string{"dynamic_active_clusters", "dynamic_warming_clusters", "dynamic_listeners"} {
-		for _, c := range s.dump(kind) {
+		for _, c := range s.Dump(kind) {
 			note(c["error_state"])
 		}
 	}

@@ -1,7 +1,6 @@
 package dynamic
 
 import (
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -11,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/outrigger-proxy/outrigger/internal/subscription"
+	"github.com/outrigger-proxy/outrigger/test/harness"
 	"github.com/outrigger-proxy/outrigger/xdsclient/xdstest"
 )
 
@@ -24,15 +24,15 @@ func withRuntime(bootstrap, from string) string {
 }
 
 // runtime is /runtime without white space.
-func (s *stage) runtime() string { return strings.Join(strings.Fields(s.admin("/runtime")), "") }
+func runtime(s *harness.Proxy) string { return strings.Join(strings.Fields(s.Page("/runtime")), "") }
 
 func TestRuntimeLayersOverADS(t *testing.T) {
 	eachProtocol(t, func(t *testing.T, api string) {
 		one := upstream(t, "one")
 		server := mesh(t, one)
 		server.Set(subscription.Runtimes(), runtimeLayer(t, "{over: 2, a: {b: 3}}"))
-		s := begin(t, withRuntime(adsBootstrap(server, api), "{ads: {}, resource_api_version: V3}")).live()
-		if got := s.runtime(); !strings.Contains(got, `"over":{"final_value":"2","layer_values":["1","2",""]}`) || !strings.Contains(got, `"layers":["base","remote","admin"]`) {
+		s := harness.Start(t, withRuntime(adsBootstrap(server, api), "{ads: {}, resource_api_version: V3}"))
+		if got := runtime(s); !strings.Contains(got, `"over":{"final_value":"2","layer_values":["1","2",""]}`) || !strings.Contains(got, `"layers":["base","remote","admin"]`) {
 			t.Errorf("/runtime shows %s", got)
 		}
 		first := func(typ subscription.Type) int {
@@ -44,15 +44,15 @@ func TestRuntimeLayersOverADS(t *testing.T) {
 		}
 		server.Set(subscription.Runtimes(), runtimeLayer(t, "{over: 4}"))
 		server.WaitAck(subscription.Runtimes())
-		s.untilStat("runtime.update_success", "2")
-		if got := s.runtime(); !strings.Contains(got, `"over":{"final_value":"4"`) || strings.Contains(got, "a.b") {
+		s.WaitStat("runtime.update_success", 2)
+		if got := runtime(s); !strings.Contains(got, `"over":{"final_value":"4"`) || strings.Contains(got, "a.b") {
 			t.Errorf("/runtime shows %s", got)
 		}
 		server.Set(subscription.Runtimes(), runtimeLayer(t, "{over: null}"))
 		if reason := server.WaitNack(subscription.Runtimes()); !strings.Contains(strings.ToLower(reason), "invalid runtime entry value for over") {
 			t.Errorf("the reason is %q", reason)
 		}
-		if got := s.runtime(); !strings.Contains(got, `"over":{"final_value":"4"`) {
+		if got := runtime(s); !strings.Contains(got, `"over":{"final_value":"4"`) {
 			t.Errorf("after a bad update /runtime shows %s", got)
 		}
 	})
@@ -61,24 +61,17 @@ func TestRuntimeLayersOverADS(t *testing.T) {
 // TestRuntimeLayersInAFile: the start waits for the layer, and the file is read again when another is moved over it.
 func TestRuntimeLayersInAFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "runtime.yaml")
-	write := func(text string) {
-		if err := os.WriteFile(path+".new", []byte("resources: ["+text+"]\n"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Rename(path+".new", path); err != nil {
-			t.Fatal(err)
-		}
-	}
+	write := func(text string) { harness.Put(t, path, "resources: ["+text+"]\n") }
 	const resource = "{'@type': type.googleapis.com/envoy.service.runtime.v3.Runtime, name: rt, layer: "
 	write(resource + "{over: 2}}")
-	s := begin(t, withRuntime("node: {id: me, cluster: here}\nadmin: {address: {socket_address: {address: 127.0.0.1, port_value: 0}}}\n", "{path_config_source: {path: "+path+"}}")).live()
-	for name, want := range map[string]string{"runtime.load_success": "3", "runtime.num_layers": "3", "runtime.update_attempt": "1", "runtime.update_success": "1"} {
-		if got := s.stat(name); got != want {
-			t.Errorf("%s: %s, want %s", name, got, want)
+	s := harness.Start(t, withRuntime("node: {id: me, cluster: here}\n"+harness.Admin, "{path_config_source: {path: "+path+"}}"))
+	for name, want := range map[string]int{"runtime.load_success": 3, "runtime.num_layers": 3, "runtime.update_attempt": 1, "runtime.update_success": 1} {
+		if got := s.Stat(name); got != want {
+			t.Errorf("%s: %d, want %d", name, got, want)
 		}
 	}
 	write(resource + "{over: 3}}")
-	s.until("the new value", func() bool { return strings.Contains(s.runtime(), `"over":{"final_value":"3"`) })
+	s.Wait("the new value", func() bool { return strings.Contains(runtime(s), `"over":{"final_value":"3"`) })
 	write("")
-	s.untilStat("runtime.update_rejected", "1")
+	s.WaitStat("runtime.update_rejected", 1)
 }

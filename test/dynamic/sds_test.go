@@ -14,6 +14,7 @@ import (
 
 	"github.com/outrigger-proxy/outrigger/internal/subscription"
 	"github.com/outrigger-proxy/outrigger/internal/transport/pkitest"
+	"github.com/outrigger-proxy/outrigger/test/harness"
 	"github.com/outrigger-proxy/outrigger/xdsclient/xdstest"
 )
 
@@ -27,11 +28,11 @@ func certificate(t *testing.T, name string, c *pkitest.Certificate) *tlsv3.Secre
 }
 
 // shown is the name in the certificate of a listener.
-func (s *stage) shown(listener string) string {
-	s.t.Helper()
-	c, err := tls.Dial("tcp", s.address(listener), &tls.Config{InsecureSkipVerify: true})
+func shown(t *testing.T, s *harness.Proxy, listener string) string {
+	t.Helper()
+	c, err := tls.Dial("tcp", s.Address(listener), &tls.Config{InsecureSkipVerify: true})
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
 	defer func() { _ = c.Close() }()
 	return c.ConnectionState().PeerCertificates[0].DNSNames[0]
@@ -52,7 +53,7 @@ func secrets(t *testing.T, api, from string) {
 	path := filepath.Join(t.TempDir(), "sds")
 	server := xdstest.Unix(t, path)
 	ca := pkitest.Authority(t, "ca")
-	s := begin(t, fmt.Sprintf(`
+	s := harness.Begin(t, fmt.Sprintf(`
 node: {id: me, cluster: here}
 admin: {address: {socket_address: {address: 127.0.0.1, port_value: 0}}}
 dynamic_resources: {ads_config: {api_type: %s, transport_api_version: V3, grpc_services: [{envoy_grpc: {cluster_name: sds}}]}}
@@ -69,21 +70,21 @@ static_resources:
 	server.Wait(0, "request for the secret", func(e *xdstest.Event) bool {
 		return e.Type == subscription.Secrets().URL && len(e.Names) == 1 && e.Names[0] == "cert"
 	})
-	if dump := s.admin("/init_dump"); !strings.Contains(dump, "Listener in") {
+	if dump := s.Page("/init_dump"); !strings.Contains(dump, "Listener in") {
 		t.Errorf("the start does not wait for the listener: %s", dump)
 	}
 	server.Set(subscription.Secrets(), certificate(t, "cert", ca.Issue(t, pkitest.Leaf{DNS: []string{"one"}})))
-	s.live()
-	if got := s.shown("in"); got != "one" {
+	s.WaitLive()
+	if got := shown(t, s, "in"); got != "one" {
 		t.Errorf("shows the certificate %s", got)
 	}
 	kept := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	defer kept.CloseIdleConnections()
-	url := "https://" + s.address("in") + "/"
-	ask(t, kept, url)
+	url := "https://" + s.Address("in") + "/"
+	harness.Get(t, kept, url)
 	server.Set(subscription.Secrets(), certificate(t, "cert", ca.Issue(t, pkitest.Leaf{DNS: []string{"two"}})))
 	server.WaitAck(subscription.Secrets())
-	if got := s.shown("in"); got != "two" {
+	if got := shown(t, s, "in"); got != "two" {
 		t.Errorf("shows the certificate %s", got)
 	}
 	bad := certificate(t, "cert", ca)
@@ -92,12 +93,12 @@ static_resources:
 	if reason := server.WaitNack(subscription.Secrets()); !strings.Contains(reason, "cert: ") {
 		t.Errorf("the reason is %q", reason)
 	}
-	if got := s.shown("in"); got != "two" {
+	if got := shown(t, s, "in"); got != "two" {
 		t.Errorf("shows the certificate %s", got)
 	}
-	ask(t, kept, url)
-	for stat, want := range map[string]string{"sds.cert.update_success": "2", "sds.cert.update_rejected": "1", "http.in.downstream_cx_total": "4"} {
-		s.untilStat(stat, want)
+	harness.Get(t, kept, url)
+	for stat, want := range map[string]int{"sds.cert.update_success": 2, "sds.cert.update_rejected": 1, "http.in.downstream_cx_total": 4} {
+		s.WaitStat(stat, want)
 	}
 }
 
@@ -121,11 +122,11 @@ common_tls_context: {tls_certificate_sds_secret_configs: [{name: me, sds_config:
 	server.Set(subscription.Endpoints(), endpoints(t, "svc", uint32(l.Addr().(*net.TCPAddr).Port)))
 	server.Set(subscription.Listeners(), rdsListener(t, "in", "r"))
 	server.Set(subscription.Routes(), routes(t, "r", "svc"))
-	s := begin(t, adsBootstrap(server, "DELTA_GRPC"))
-	s.until("warming", func() bool { return len(s.dump("dynamic_warming_clusters")) == 1 })
+	s := harness.Begin(t, adsBootstrap(server, "DELTA_GRPC"))
+	s.Wait("warming", func() bool { return len(s.Dump("dynamic_warming_clusters")) == 1 })
 	server.Set(subscription.Secrets(), certificate(t, "me", ca.Issue(t, pkitest.Leaf{DNS: []string{"proxy"}})))
-	s.live()
-	if got := s.get("in", "/"); got != "200 proxy" {
+	s.WaitLive()
+	if got := s.Get("in", "/"); got != "200 proxy" {
 		t.Errorf("got %s", got)
 	}
 }

@@ -21,6 +21,7 @@ import (
 
 	"github.com/outrigger-proxy/outrigger/internal/subscription"
 	"github.com/outrigger-proxy/outrigger/internal/transport/pkitest"
+	"github.com/outrigger-proxy/outrigger/test/harness"
 )
 
 // secured is a TLS port in front of another.
@@ -68,8 +69,8 @@ func TestControlPlaneOverTLS(t *testing.T) {
 			text = strings.Replace(text, fmt.Sprintf("port_value: %d", server.Port()), fmt.Sprintf("port_value: %d", port), 1)
 			text = strings.Replace(text, "{name: xds, ", fmt.Sprintf(`{name: xds, transport_socket: {name: tls, typed_config: {'@type': type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext,
 sni: istiod, common_tls_context: {validation_context: {trusted_ca: {filename: %q}, match_typed_subject_alt_names: [{san_type: DNS, matcher: {exact: istiod}}]}}}}, `, file), 1)
-			s := begin(t, text).live()
-			if got := s.get("in", "/"); got != "200 one" {
+			s := harness.Start(t, text)
+			if got := s.Get("in", "/"); got != "200 one" {
 				t.Errorf("got %s", got)
 			}
 		})
@@ -105,7 +106,7 @@ func TestREST(t *testing.T) {
 	one, two := upstream(t, "one"), upstream(t, "two")
 	read(t, c, "{eds_cluster_config: {eds_config: %s}}", rest)
 	resources["clusters"], resources["endpoints"] = c, endpoints(t, "svc", one)
-	s := begin(t, fmt.Sprintf(`
+	s := harness.Begin(t, fmt.Sprintf(`
 node: {id: me, cluster: here}
 admin: {address: {socket_address: {address: 127.0.0.1, port_value: 0}}}
 dynamic_resources: {cds_config: %s}
@@ -116,8 +117,8 @@ static_resources:
   - name: in
     address: {socket_address: {address: 127.0.0.1, port_value: 0}}
     filter_chains: [{filters: [{name: hcm, typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager, stat_prefix: in, route_config: {validate_clusters: false, virtual_hosts: [{name: v, domains: ['*'], routes: [{match: {prefix: /}, route: {cluster: svc}}]}]}, %s}}]}]
-`, rest, h.Listener.Addr().(*net.TCPAddr).Port, router)).live()
-	if got := s.get("in", "/"); got != "200 one" {
+`, rest, h.Listener.Addr().(*net.TCPAddr).Port, router)).WaitLive()
+	if got := s.Get("in", "/"); got != "200 one" {
 		t.Errorf("got %s", got)
 	}
 	mu.Lock()
@@ -127,23 +128,23 @@ static_resources:
 		t.Errorf("the request is %v", asked[0])
 	}
 	mu.Unlock()
-	s.until("the new endpoint", func() bool { return s.get("in", "/") == "200 two" })
-	if n := s.stat("cluster_manager.cluster_modified"); n != "0" {
-		t.Errorf("%s clusters were modified", n)
+	s.Wait("the new endpoint", func() bool { return s.Get("in", "/") == "200 two" })
+	if n := s.Stat("cluster_manager.cluster_modified"); n != 0 {
+		t.Errorf("%d clusters were modified", n)
 	}
 }
 
 // TestGarbage: a server that answers nonsense is asked again, and what works goes on.
 func TestGarbage(t *testing.T) {
 	server := mesh(t, upstream(t, "one"))
-	s := begin(t, adsBootstrap(server, "GRPC")).live()
+	s := harness.Start(t, adsBootstrap(server, "GRPC"))
 	server.Put(subscription.Clusters(), "svc", &anypb.Any{TypeUrl: subscription.Clusters().URL, Value: bytes.Repeat([]byte{0xff}, 20)})
 	server.WaitNack(subscription.Clusters())
 	server.Put(subscription.Clusters(), "svc", &anypb.Any{TypeUrl: subscription.Listeners().URL})
 	server.WaitNack(subscription.Clusters())
 	server.Put(subscription.Endpoints(), "svc", &anypb.Any{TypeUrl: subscription.Endpoints().URL, Value: []byte{0xff}})
 	server.WaitNack(subscription.Endpoints())
-	if got := s.get("in", "/"); got != "200 one" {
+	if got := s.Get("in", "/"); got != "200 one" {
 		t.Errorf("got %s", got)
 	}
 }
@@ -153,7 +154,7 @@ func TestManyUpdatesWithABadOne(t *testing.T) {
 	eachProtocol(t, func(t *testing.T, api string) {
 		one := upstream(t, "one")
 		server := mesh(t, one)
-		s := begin(t, adsBootstrap(server, api)).live()
+		s := harness.Start(t, adsBootstrap(server, api))
 		const updates, clusters = 200, 50
 		for u := range updates {
 			list := []proto.Message{edsCluster(t, "svc")}
@@ -172,10 +173,10 @@ func TestManyUpdatesWithABadOne(t *testing.T) {
 				t.Fatalf("the reason is %q, want one about %s", reason, bad)
 			}
 		}
-		if got := s.stat("cluster_manager.cds.update_rejected"); got != fmt.Sprint(updates) {
-			t.Errorf("%s updates were rejected", got)
+		if got := s.Stat("cluster_manager.cds.update_rejected"); got != updates {
+			t.Errorf("%d updates were rejected", got)
 		}
-		if got := s.get("in", "/"); got != "200 one" {
+		if got := s.Get("in", "/"); got != "200 one" {
 			t.Errorf("got %s", got)
 		}
 	})

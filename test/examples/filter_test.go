@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -12,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/outrigger-proxy/outrigger/test/harness"
 )
 
 // TestFilter builds examples/filter as somebody else's module does, so with what this one exports, and runs it.
@@ -104,9 +105,7 @@ func outside(t *testing.T, dir string) string {
 // ask sends a request with a key and returns the status and the body.
 func ask(t *testing.T, socket, key string) string {
 	t.Helper()
-	h := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
-	}}}
+	h := harness.Client(socket)
 	q, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://sidecar/", http.NoBody)
 	if err != nil {
 		t.Fatal(err)

@@ -1,28 +1,15 @@
 package examples
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"io/fs"
-	"math/big"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
-	adminv3 "github.com/envoyproxy/go-control-plane/envoy/admin/v3"
-
-	"github.com/outrigger-proxy/outrigger/filter/all"
-	"github.com/outrigger-proxy/outrigger/internal/fiber"
-	"github.com/outrigger-proxy/outrigger/internal/log"
-	"github.com/outrigger-proxy/outrigger/proxy"
-	"github.com/outrigger-proxy/outrigger/proxy/bootstrap"
+	"github.com/outrigger-proxy/outrigger/internal/transport/pkitest"
+	"github.com/outrigger-proxy/outrigger/test/harness"
 )
 
 // A fragment of a README begins with the key that says where in a bootstrap it stands.
@@ -143,27 +130,14 @@ func readme(t *testing.T, path string) {
 // certs is where the certificates of examples are.
 const certs = "/etc/certs"
 
-// certificates makes a folder with a certificate, its key, and the authority, which is the same.
+// certificates makes a folder with a certificate, its key, and the authority.
 func certificates(t *testing.T) string {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"example.org"}, IsCA: true, BasicConstraintsValid: true}
-	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	ca := pkitest.Authority(t, "ca")
+	c := ca.Issue(t, pkitest.Leaf{DNS: []string{"example.org"}})
 	dir := t.TempDir()
-	for name, b := range map[string]*pem.Block{"cert.pem": {Type: "CERTIFICATE", Bytes: der}, "ca.pem": {Type: "CERTIFICATE", Bytes: der}, "key.pem": {Type: "PRIVATE KEY", Bytes: private}} {
-		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(b), 0o600); err != nil {
-			t.Fatal(err)
-		}
+	for name, text := range map[string]string{"cert.pem": c.Chain(), "key.pem": c.KeyPEM(t), "ca.pem": pkitest.PEM(ca.Cert)} {
+		harness.Put(t, filepath.Join(dir, name), text)
 	}
 	return dir
 }
@@ -174,25 +148,15 @@ func validate(t *testing.T, text string) {
 	if strings.Contains(text, certs) {
 		text = strings.ReplaceAll(text, certs, certificates(t))
 	}
-	r, err := bootstrap.Load(bootstrap.Source{YAML: text})
-	if err != nil {
+	if err := harness.Check(text); err != nil {
 		t.Fatalf("%v\n%s", err, text)
 	}
-	p, err := proxy.New(r.Bootstrap, proxy.Options{
-		Flags:      &adminv3.CommandLineOptions{Concurrency: 1, Mode: adminv3.CommandLineOptions_Validate},
-		Extensions: all.Extensions(), Logs: log.Discard(), Engine: fiber.New,
-	})
-	if err != nil {
-		t.Fatalf("%v\n%s", err, text)
-	}
-	p.Close()
 	envoy := os.Getenv("ENVOY_BIN")
 	if envoy == "" || strings.Contains(text, "outrigger.extensions.") { // which Envoy does not have
 		return
 	}
-	out, err := exec.CommandContext(t.Context(), envoy, "--mode", "validate", "--disable-hot-restart", "--config-yaml", text).CombinedOutput()
-	if err != nil {
-		t.Errorf("Envoy: %v\n%s\n%s", err, out, text)
+	if err := harness.Refusal(t, envoy, text); err != nil {
+		t.Errorf("Envoy: %v\n%s", err, text)
 	}
 }
 

@@ -80,14 +80,3 @@ func (h *host) kill() {
 
 func (h *host) stop()     { _ = h.cmd.Process.Signal(syscall.SIGSTOP) }
 func (h *host) breakOff() { _ = h.cmd.Process.Signal(syscall.SIGUSR1) }
-
-// free is a port that nobody uses on this address.
-func free(t *testing.T, address string) string {
-	t.Helper()
-	l, err := net.Listen("tcp", address+":0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}

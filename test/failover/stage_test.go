@@ -1,37 +1,27 @@
 package failover
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
-	adminv3 "github.com/envoyproxy/go-control-plane/envoy/admin/v3"
-
-	"github.com/outrigger-proxy/outrigger/filter/all"
-	"github.com/outrigger-proxy/outrigger/internal/fiber/fibertest"
-	"github.com/outrigger-proxy/outrigger/internal/log"
-	"github.com/outrigger-proxy/outrigger/proxy"
-	"github.com/outrigger-proxy/outrigger/proxy/bootstrap"
+	"github.com/outrigger-proxy/outrigger/test/harness"
 )
 
 // The retries are those that Istio configures, and resets; the outlier detection is the default but for how many may be ejected, and
 // that of /rate looks at success rates once a second.
-const config = `
+const config = harness.Admin + `
 static_resources:
   listeners:
   - name: http
-    address: {socket_address: {address: 127.0.0.1, port_value: {{in}}}}
+    address: {socket_address: {address: 127.0.0.1, port_value: 0}}
     filter_chains:
     - filters:
       - name: hcm
@@ -62,80 +52,38 @@ type stage struct {
 	ours  bool
 	in    string // address of the listener
 	hosts []*host
-	end   func()
 }
 
 // each runs f with a fresh stage, and with one for Envoy. These tests live in real time: they run on one engine at a time.
 func each(t *testing.T, f func(*testing.T, *stage)) {
 	t.Helper()
 	if bin := os.Getenv("ENVOY_BIN"); bin != "" {
-		t.Run("envoy", func(t *testing.T) { play(t, nil, bin, f) })
+		t.Run("envoy", func(t *testing.T) { play(t, bin, f) })
 	}
-	name := cmp.Or(os.Getenv("OUTRIGGER_ENGINE"), "epoll")
-	t.Run(name, func(t *testing.T) { play(t, fibertest.Engines()[name], "", f) })
+	t.Run(harness.EngineName(), func(t *testing.T) { play(t, "", f) })
 }
 
-func play(t *testing.T, engine proxy.Engine, bin string, f func(*testing.T, *stage)) {
+func play(t *testing.T, bin string, f func(*testing.T, *stage)) {
 	t.Helper()
 	s := &stage{ours: bin == ""}
 	var endpoints []string
 	for i := range 3 {
-		h := &host{at: free(t, fmt.Sprintf("127.0.0.%d", i+1))}
+		h := &host{at: harness.Free(t, fmt.Sprintf("127.0.0.%d", i+1))}
 		h.start(t)
 		defer func() { h.kill() }()
 		s.hosts = append(s.hosts, h)
 		address, port, _ := net.SplitHostPort(h.at)
 		endpoints = append(endpoints, "{endpoint: {address: {socket_address: {address: "+address+", port_value: "+port+"}}}}")
 	}
-	s.in = free(t, "127.0.0.1")
-	_, port, _ := net.SplitHostPort(s.in)
-	text := strings.NewReplacer("{{in}}", port, "{{hosts}}", strings.Join(endpoints, ", ")).Replace(config)
+	text := strings.ReplaceAll(config, "{{hosts}}", strings.Join(endpoints, ", "))
 	if s.ours {
-		s.start(t, engine, text)
+		s.in = harness.Start(t, text).Address("")
+	} else if e, err := harness.Exec(t, bin, text); err != nil {
+		t.Fatal(err)
 	} else {
-		s.exec(t, bin, text)
+		s.in = e.Address("")
 	}
-	defer s.end()
 	f(t, s)
-}
-
-func (s *stage) start(t *testing.T, engine proxy.Engine, text string) {
-	t.Helper()
-	r, err := bootstrap.Load(bootstrap.Source{YAML: text})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := proxy.New(r.Bootstrap, proxy.Options{
-		Flags: &adminv3.CommandLineOptions{Concurrency: 1}, Extensions: all.Extensions(), Logs: log.Discard(), Engine: engine,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan struct{})
-	go func() { p.Run(); close(ended) }() // ends with Quit
-	<-p.Live()
-	s.end = func() { p.Quit(); <-ended }
-}
-
-func (s *stage) exec(t *testing.T, bin, text string) {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "envoy.yaml")
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	c := exec.Command(bin, "-c", path, "--concurrency", "1", "--disable-hot-restart", "-l", "off")
-	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	s.end = func() { _ = c.Process.Kill(); _ = c.Wait() }
-	for until := time.Now().Add(20 * time.Second); time.Now().Before(until); {
-		if c, err := net.Dial("tcp", s.in); err == nil {
-			c.Close()
-			return
-		}
-	}
-	t.Fatal("envoy does not start")
 }
 
 // restart puts a host in the place of one that has failed, on a stage that has forgotten: the cluster of the next load is another one.

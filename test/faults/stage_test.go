@@ -2,29 +2,19 @@ package faults
 
 import (
 	"bufio"
-	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
-	adminv3 "github.com/envoyproxy/go-control-plane/envoy/admin/v3"
-	"go.uber.org/goleak"
-
-	"github.com/outrigger-proxy/outrigger/filter/all"
 	"github.com/outrigger-proxy/outrigger/internal/fiber/fibertest"
-	"github.com/outrigger-proxy/outrigger/internal/log"
 	"github.com/outrigger-proxy/outrigger/internal/stats"
-	"github.com/outrigger-proxy/outrigger/listener"
 	"github.com/outrigger-proxy/outrigger/proxy"
-	"github.com/outrigger-proxy/outrigger/proxy/bootstrap"
+	"github.com/outrigger-proxy/outrigger/test/harness"
 )
 
 const config = `
@@ -73,7 +63,7 @@ static_resources:
 
 // stage is a proxy between clients and a scripted upstream.
 type stage struct {
-	proxy     *proxy.Proxy
+	proxy     *harness.Proxy
 	upstream  *upstream
 	http, tcp string // addresses
 }
@@ -83,20 +73,14 @@ func each(t *testing.T, answer string, f func(*testing.T, *stage)) {
 	t.Helper()
 	for name, engine := range fibertest.Engines() {
 		t.Run(name, func(t *testing.T) {
-			warm := newUpstream(t, nil) // what the runtime keeps open, it opens now
-			warm.close()
-			before, leaks := descriptors(), goleak.IgnoreCurrent()
-			s := start(t, engine, says(answer))
-			f(t, s)
-			s.upstream.close()
-			s.clean(t)
-			s.end(t)
-			if err := goleak.Find(leaks); err != nil {
-				t.Error(err)
-			}
-			if !eventually(func() bool { return descriptors() <= before }) {
-				t.Errorf("%d descriptors before, %d after", before, descriptors())
-			}
+			newUpstream(t, nil).Close() // what the runtime keeps open, it opens now
+			harness.NoLeaks(t, func() {
+				s := start(t, engine, says(answer))
+				f(t, s)
+				s.upstream.Close()
+				s.clean(t)
+				s.end(t)
+			})
 		})
 	}
 }
@@ -104,41 +88,21 @@ func each(t *testing.T, answer string, f func(*testing.T, *stage)) {
 func start(t *testing.T, engine proxy.Engine, answer answer) *stage {
 	t.Helper()
 	gone := newUpstream(t, nil)
-	gone.close()
+	gone.Close()
 	s := &stage{upstream: newUpstream(t, answer)}
-	text := strings.NewReplacer("{{a}}", s.upstream.port(), "{{gone}}", gone.port()).Replace(config)
-	r, err := bootstrap.Load(bootstrap.Source{YAML: text})
+	text := strings.NewReplacer("{{a}}", harness.Port(s.upstream.address), "{{gone}}", harness.Port(gone.address)).Replace(config)
+	p, err := harness.New(text, harness.On(engine))
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.proxy, err = proxy.New(r.Bootstrap, proxy.Options{
-		Flags: &adminv3.CommandLineOptions{Concurrency: 1}, Extensions: all.Extensions(),
-		Logs: log.Discard(), Engine: engine,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	go s.proxy.Run() // ends with Quit
-	<-s.proxy.Live()
-	s.proxy.Control.Do(func() {
-		s.proxy.Listeners.Each(func(v listener.View) {
-			switch a := v.Addresses[0].String(); v.Name {
-			case "http":
-				s.http = a
-			case "tcp":
-				s.tcp = a
-			}
-		})
-	})
+	s.proxy = harness.Run(t, p).WaitLive()
+	s.http, s.tcp = s.proxy.Address("http"), s.proxy.Address("tcp")
 	return s
 }
 
 func (s *stage) end(t *testing.T) {
 	t.Helper()
-	s.proxy.Quit()
-	if !eventually(func() bool { return !s.proxy.Workers[0].Post(func() {}) }) {
-		t.Error("the worker does not end")
-	}
+	s.proxy.Stop()
 	if n := s.proxy.Workers[0].Buffers.Lent() + s.proxy.Workers[0].Bulk.Lent(); n != 0 {
 		t.Errorf("%d buffers are lent after the end", n)
 	}
@@ -148,7 +112,7 @@ func (s *stage) end(t *testing.T) {
 func (s *stage) clean(t *testing.T) {
 	t.Helper()
 	var left []string
-	if !eventually(func() bool { left = s.left(); return len(left) == 0 }) {
+	if !harness.Eventually(func() bool { left = s.left(); return len(left) == 0 }) {
 		t.Errorf("left: %s", strings.Join(left, ", "))
 	}
 }
@@ -218,60 +182,24 @@ func says(text string) answer {
 
 // upstream is a server whose answers can be changed.
 type upstream struct {
-	l       net.Listener
-	current atomic.Pointer[answer]
-	running sync.WaitGroup
+	*harness.Accept
 
-	mu    sync.Mutex
-	conns map[net.Conn]bool
-	ended bool
+	address string
+	current atomic.Pointer[answer]
 }
 
 func newUpstream(t *testing.T, a answer) *upstream {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	u := &upstream{l: l, conns: map[net.Conn]bool{}}
+	l := harness.Listen(t, harness.Any)
+	u := &upstream{address: l.Addr().String()}
 	u.current.Store(&a)
-	u.running.Go(u.accept) // ends with close
+	u.Accept = harness.Serve(t, l, u.serve)
 	return u
 }
 
 func (u *upstream) answer(a answer) { u.current.Store(&a) }
 
-func (u *upstream) port() string {
-	_, port, _ := net.SplitHostPort(u.l.Addr().String())
-	return port
-}
-
-func (u *upstream) accept() {
-	for {
-		c, err := u.l.Accept()
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
-		if err != nil { // no descriptor
-			continue
-		}
-		u.mu.Lock()
-		if u.ended {
-			_ = c.Close()
-		}
-		u.conns[c] = true
-		u.mu.Unlock()
-		u.running.Go(func() { u.serve(c) }) // ends with the connection
-	}
-}
-
 func (u *upstream) serve(c net.Conn) {
-	defer func() {
-		_ = c.Close()
-		u.mu.Lock()
-		delete(u.conns, c)
-		u.mu.Unlock()
-	}()
 	for r := bufio.NewReader(c); ; {
 		q, err := http.ReadRequest(r)
 		if err != nil {
@@ -281,17 +209,6 @@ func (u *upstream) serve(c net.Conn) {
 			return
 		}
 	}
-}
-
-func (u *upstream) close() {
-	_ = u.l.Close()
-	u.mu.Lock()
-	u.ended = true
-	for c := range u.conns {
-		_ = c.Close()
-	}
-	u.mu.Unlock()
-	u.running.Wait()
 }
 
 // limitDescriptors leaves the process n more descriptors than it has.
@@ -332,19 +249,4 @@ func readAll(fd int) string {
 		got = append(got, b[:n]...)
 	}
 	return string(got)
-}
-
-func descriptors() int {
-	d, _ := os.ReadDir("/proc/self/fd")
-	return len(d)
-}
-
-// eventually asks until the answer is yes, for as long as the longest timeout of the configuration and some more.
-func eventually(ok func() bool) bool {
-	for until := time.Now().Add(5 * time.Second); !ok(); <-time.After(time.Millisecond) {
-		if time.Now().After(until) {
-			return false
-		}
-	}
-	return true
 }

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/outrigger-proxy/outrigger/internal/fiber/fibertest"
+	"github.com/outrigger-proxy/outrigger/test/harness"
 )
 
 // most is by how much the memory of the process may grow while it is attacked.
@@ -238,7 +239,7 @@ func host() {
 	}
 	fmt.Println(l.Addr().(*net.TCPAddr).Port)
 	piece := make([]byte, 16<<10)
-	_ = server(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	_ = harness.Server(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/long":
 			for range 64 {
@@ -257,7 +258,7 @@ func host() {
 func (f *flood) run(t *testing.T, s *stage) {
 	c := client(t, "h2c")
 	runtime.GC()
-	before, counted := memory(), s.stat(f.stat)
+	before, counted := memory(), s.Stat(f.stat)
 	calm := fares(t, s, c, func() bool { return false }, 300)
 	attacker := self("FLOOD="+f.name, "TARGET="+s.clear)
 	if err := attacker.Start(); err != nil {
@@ -279,7 +280,7 @@ func (f *flood) run(t *testing.T, s *stage) {
 	if peak > most {
 		t.Errorf("memory has grown by %d MiB", peak>>20)
 	}
-	if s.stat(f.stat) == counted {
+	if s.Stat(f.stat) == counted {
 		t.Errorf("%s does not count it", f.stat)
 	}
 }
@@ -327,7 +328,7 @@ func fares(t *testing.T, s *stage, c *http.Client, over func() bool, n int) time
 		if path == "/direct" {
 			want = "200 0123456789"
 		}
-		if got, err := s.get(c, s.url("h2c", path)); got != want || err != nil {
+		if got, err := harness.Fetch(c, s.url("h2c", path)); got != want || err != nil {
 			t.Errorf("a client that behaves well gets %q, %v for %s", got, err, path)
 			break
 		}
@@ -372,23 +373,4 @@ func (f *flood) attack(target string, bytes int) {
 		return
 	}
 	<-ended
-}
-
-// stat is the value of a counter or a gauge.
-func (s *stage) stat(name string) uint64 {
-	for _, v := range s.proxy.Stats.Snapshot(func(n string) bool { return n == name }) {
-		return v.Counter + uint64(v.Gauge)
-	}
-	return 0
-}
-
-// get makes a request of a well-behaved client and says what came of it.
-func (s *stage) get(c *http.Client, url string) (string, error) {
-	r, err := c.Get(url)
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = r.Body.Close() }()
-	b, err := io.ReadAll(r.Body)
-	return fmt.Sprint(r.StatusCode, " ", string(b)), err
 }

@@ -16,7 +16,7 @@ import (
 )
 
 // ways runs f for each version that a client speaks, in clear and over TLS, and each that a host does.
-func ways(t *testing.T, h http.Handler, f func(t *testing.T, c *http.Client, url string)) {
+func ways(t *testing.T, h http.HandlerFunc, f func(t *testing.T, c *http.Client, url string)) {
 	t.Helper()
 	each(t, h, func(t *testing.T, s *stage) {
 		for _, down := range []string{"h1", "h2c", "h2"} {

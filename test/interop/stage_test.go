@@ -5,27 +5,19 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
-	"net"
-	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
-	adminv3 "github.com/envoyproxy/go-control-plane/envoy/admin/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/interop"
 	testgrpc "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/orca"
-	"google.golang.org/protobuf/types/known/durationpb"
 
-	"github.com/outrigger-proxy/outrigger/filter/all"
 	"github.com/outrigger-proxy/outrigger/internal/fiber/fibertest"
-	"github.com/outrigger-proxy/outrigger/internal/log"
 	"github.com/outrigger-proxy/outrigger/internal/transport/pkitest"
-	"github.com/outrigger-proxy/outrigger/proxy"
-	"github.com/outrigger-proxy/outrigger/proxy/bootstrap"
+	"github.com/outrigger-proxy/outrigger/test/harness"
 )
 
 // stage is a proxy between gRPC clients and a gRPC server, on unix sockets.
@@ -46,7 +38,7 @@ func each(t *testing.T, routes string, service testgrpc.TestServiceServer, f fun
 			t.Run(name+"/"+way, func(t *testing.T) {
 				s := newStage(t, secure, routes)
 				s.serve(t, service)
-				s.proxy(t, engine)
+				harness.Start(t, s.config(t), harness.On(engine))
 				f(t, s)
 			})
 		}
@@ -55,12 +47,7 @@ func each(t *testing.T, routes string, service testgrpc.TestServiceServer, f fun
 
 func newStage(t *testing.T, secure bool, routes string) *stage {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "g") // the paths of sockets are short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	s := &stage{dir: dir, secure: secure, ca: pkitest.Authority(t, "all"), routes: routes}
+	s := &stage{dir: harness.Dir(t), secure: secure, ca: pkitest.Authority(t, "all"), routes: routes}
 	s.server = s.ca.Issue(t, pkitest.Leaf{DNS: []string{"grpc.test"}})
 	return s
 }
@@ -70,10 +57,7 @@ func (s *stage) path(name string) string { return filepath.Join(s.dir, name) }
 // serve runs the server; a nil service is that of the interoperability tests.
 func (s *stage) serve(t *testing.T, service testgrpc.TestServiceServer) {
 	t.Helper()
-	l, err := net.Listen("unix", s.path("up"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := harness.Listen(t, s.path("up"))
 	options := []grpc.ServerOption{orca.CallMetricsServerOption(nil)}
 	if s.secure {
 		options = append(options, grpc.Creds(credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{s.server.TLS()}})))
@@ -90,26 +74,6 @@ func (s *stage) serve(t *testing.T, service testgrpc.TestServiceServer) {
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = g.Serve(l) }() // ends with Stop
 	t.Cleanup(func() { g.Stop(); <-ended })
-}
-
-// proxy runs the proxy.
-func (s *stage) proxy(t *testing.T, engine proxy.Engine) {
-	t.Helper()
-	r, err := bootstrap.Load(bootstrap.Source{YAML: s.config(t)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := proxy.New(r.Bootstrap, proxy.Options{
-		Flags:      &adminv3.CommandLineOptions{Concurrency: 1, DrainTime: durationpb.New(time.Second)},
-		Extensions: all.Extensions(), Logs: log.Discard(), Engine: engine,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan struct{})
-	go func() { p.Run(); close(ended) }() // ends with Quit
-	t.Cleanup(func() { p.Quit(); <-ended })
-	<-p.Live()
 }
 
 const (
@@ -150,7 +114,7 @@ func (s *stage) config(t *testing.T) string {
 	up := down
 	if s.secure {
 		down = fmt.Sprintf(`{name: tls, typed_config: {"@type": %stransport_sockets.tls.v3.DownstreamTlsContext, common_tls_context: {alpn_protocols: [h2], `+
-			`tls_certificates: [{certificate_chain: {inline_string: %q}, private_key: {inline_string: %q}}]}}}`, types, s.server.Chain(), s.server.KeyPEM(t))
+			`tls_certificates: [%s]}}}`, types, harness.Identity(t, s.server))
 		up = fmt.Sprintf(`{name: tls, typed_config: {"@type": %stransport_sockets.tls.v3.UpstreamTlsContext, sni: grpc.test, common_tls_context: {alpn_protocols: [h2], `+
 			`validation_context: {trusted_ca: {inline_string: %q}}}}}`, types, s.ca.Chain())
 	}

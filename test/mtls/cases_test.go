@@ -14,12 +14,14 @@ import (
 	"time"
 
 	"github.com/outrigger-proxy/outrigger/internal/transport/pkitest"
+	"github.com/outrigger-proxy/outrigger/test/harness"
 )
 
 // matrix makes the certificates and the cases that use them.
 type matrix struct {
-	t   *testing.T
-	dir string
+	t     *testing.T
+	dir   string
+	pages harness.Pages
 }
 
 // downstream is a client that shakes hands with a listener.

@@ -4,7 +4,6 @@ package mtls
 
 import (
 	"bufio"
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"flag"
@@ -13,22 +12,14 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	adminv3 "github.com/envoyproxy/go-control-plane/envoy/admin/v3"
-	"google.golang.org/protobuf/types/known/durationpb"
-
-	"github.com/outrigger-proxy/outrigger/filter/all"
-	"github.com/outrigger-proxy/outrigger/internal/fiber"
 	"github.com/outrigger-proxy/outrigger/internal/fiber/fibertest"
-	"github.com/outrigger-proxy/outrigger/internal/log"
 	"github.com/outrigger-proxy/outrigger/internal/transport/pkitest"
-	"github.com/outrigger-proxy/outrigger/proxy"
-	"github.com/outrigger-proxy/outrigger/proxy/bootstrap"
+	"github.com/outrigger-proxy/outrigger/test/harness"
 )
 
 var rewrite = flag.Bool("rewrite", false, "record the golden file from ENVOY_BIN")
@@ -48,7 +39,9 @@ func TestMatrix(t *testing.T) {
 	want := strings.Split(strings.TrimSpace(string(b)), "\n")
 	for name, engine := range fibertest.Engines() {
 		t.Run(name, func(t *testing.T) {
-			got := strings.Split(strings.TrimSpace(run(t, func(t *testing.T, _, config string) { startOurs(t, config, engine) })), "\n")
+			got := strings.Split(strings.TrimSpace(run(t, func(t *testing.T, config string) harness.Pages {
+				return harness.Start(t, config, harness.On(engine)).Pages
+			})), "\n")
 			if len(got) != len(want) {
 				t.Fatalf("%d results, %d recorded", len(got), len(want))
 			}
@@ -61,84 +54,35 @@ func TestMatrix(t *testing.T) {
 	}
 }
 
-func startOurs(t *testing.T, config string, engine proxy.Engine) {
+func startEnvoy(t *testing.T, config string) harness.Pages {
 	t.Helper()
-	r, err := bootstrap.Load(bootstrap.Source{YAML: config})
+	e, err := harness.Exec(t, os.Getenv("ENVOY_BIN"), config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := proxy.New(r.Bootstrap, proxy.Options{
-		Flags:      &adminv3.CommandLineOptions{Concurrency: 1, FileFlushInterval: durationpb.New(5 * time.Millisecond), DrainTime: durationpb.New(time.Second)},
-		Extensions: all.Extensions(), Logs: log.Discard(), Engine: func(id int) (*fiber.Worker, error) { return engine(id) },
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan struct{})
-	go func() { p.Run(); close(ended) }() // ends with Quit
-	t.Cleanup(func() { p.Quit(); <-ended })
-	<-p.Live()
-}
-
-func startEnvoy(t *testing.T, dir, config string) {
-	t.Helper()
-	path := filepath.Join(dir, "envoy.yaml")
-	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	c := exec.Command(os.Getenv("ENVOY_BIN"), "-c", path, "-l", "critical", "--disable-hot-restart", "--concurrency", "1", "--file-flush-interval-msec", "5")
-	c.Stderr = os.Stderr
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = c.Process.Kill(); _ = c.Wait() })
-	for until := time.Now().Add(20 * time.Second); time.Now().Before(until); {
-		if text, err := get(filepath.Join(dir, "admin"), "/ready"); err == nil && strings.HasPrefix(text, "LIVE") {
-			return
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	t.Fatal("envoy does not start")
-}
-
-// get asks a server on a unix socket.
-func get(socket, path string) (string, error) {
-	c := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
-	}}}
-	r, err := c.Get("http://x" + path)
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = r.Body.Close() }()
-	b, err := io.ReadAll(r.Body)
-	return string(b), err
+	return e.Pages
 }
 
 // run plays all cases and returns a line for each.
-func run(t *testing.T, start func(t *testing.T, dir, config string)) string {
+func run(t *testing.T, start func(t *testing.T, config string) harness.Pages) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "m") // the paths of sockets are short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	m := &matrix{t, dir}
+	dir := harness.Dir(t)
+	m := &matrix{t: t, dir: dir}
 	down, up := m.downstreams(), m.upstreams()
 	config := m.config(down, up)
 	for i := range up {
 		up[i].serve(t, filepath.Join(dir, fmt.Sprintf("s%d", i)))
 	}
-	start(t, dir, config)
+	m.pages = start(t, config)
 	var out strings.Builder
 	for i := range down {
-		result := down[i].play(filepath.Join(dir, fmt.Sprintf("d%d", i)))
+		result := down[i].play(t, filepath.Join(dir, fmt.Sprintf("d%d", i)))
 		m.report(&out, "downstream: "+down[i].name, result, fmt.Sprintf("listener.d%d.ssl.", i), fmt.Sprintf("d%d", i))
 	}
 	for i := range up {
-		text, err := get(filepath.Join(dir, "http"), fmt.Sprintf("/u%d", i))
+		text, err := harness.Fetch(harness.Client(filepath.Join(dir, "http")), fmt.Sprintf("http://x/u%d", i))
 		result := "refused"
-		if err == nil && text == "ok" {
+		if err == nil && text == "200 ok" {
 			result = "accepted"
 		}
 		m.report(&out, "upstream: "+up[i].name, result, fmt.Sprintf("cluster.u%d.ssl.", i), fmt.Sprintf("/u%d", i))
@@ -169,12 +113,8 @@ func (m *matrix) reason(key string) string {
 
 // counted lists what is not zero of the counters that a failed handshake may change.
 func (m *matrix) counted(scope string) string {
-	text, err := get(filepath.Join(m.dir, "admin"), "/stats?filter="+strings.ReplaceAll(scope, ".", "[.]"))
-	if err != nil {
-		m.t.Fatal(err)
-	}
 	var l []string
-	for line := range strings.Lines(text) {
+	for line := range strings.Lines(m.pages.Page("/stats?filter=" + strings.ReplaceAll(scope, ".", "[.]"))) {
 		name, value, _ := strings.Cut(strings.TrimSpace(strings.TrimPrefix(line, scope)), ": ")
 		switch name {
 		case "connection_error", "handshake", "no_certificate", "fail_verify_no_cert", "fail_verify_error", "fail_verify_san", "fail_verify_cert_hash":
@@ -187,29 +127,20 @@ func (m *matrix) counted(scope string) string {
 }
 
 // play shakes hands and asks once.
-func (d *downstream) play(socket string) string {
-	raw, err := net.Dial("unix", socket)
-	if err != nil {
-		return err.Error()
-	}
+func (d *downstream) play(t *testing.T, socket string) string {
+	t.Helper()
+	raw := harness.Dial(t, socket)
 	defer func() { _ = raw.Close() }()
-	_ = raw.SetDeadline(time.Now().Add(10 * time.Second))
 	config := &tls.Config{InsecureSkipVerify: true, MaxVersion: d.version, MinVersion: tls.VersionTLS10, NextProtos: d.alpn}
 	if d.cert != nil {
 		c := d.cert.TLS()
 		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &c, nil }
 	}
 	c := tls.Client(raw, config)
-	if _, err = fmt.Fprintf(c, "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"); err != nil {
+	if harness.Send(c, "/") != nil {
 		return "refused"
 	}
-	r, err := http.ReadResponse(bufio.NewReader(c), nil)
-	if err != nil {
-		return "refused"
-	}
-	b, _ := io.ReadAll(r.Body)
-	_ = r.Body.Close()
-	if string(b) != "ok" {
+	if a, err := harness.Receive(c); err != nil || a.Body != "ok" {
 		return "refused"
 	}
 	return "accepted"
@@ -218,11 +149,6 @@ func (d *downstream) play(socket string) string {
 // serve answers on a socket until the test ends.
 func (u *upstream) serve(t *testing.T, socket string) {
 	t.Helper()
-	l, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
 	config := &tls.Config{MinVersion: u.min}
 	if u.cert != nil {
 		config.Certificates = []tls.Certificate{u.cert.TLS()}
@@ -231,20 +157,11 @@ func (u *upstream) serve(t *testing.T, socket string) {
 		config.ClientAuth, config.ClientCAs = tls.RequireAndVerifyClientCert, x509.NewCertPool()
 		config.ClientCAs.AddCert(u.wants.Cert)
 	}
-	go func() { // ends with the listener
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go u.answer(c, config) // ends with the connection
-		}
-	}()
+	harness.Serve(t, harness.Listen(t, socket), func(c net.Conn) { u.answer(c, config) })
 }
 
 func (u *upstream) answer(c net.Conn, config *tls.Config) {
-	defer func() { _ = c.Close() }()
-	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(harness.Patience))
 	switch {
 	case u.shy:
 		_, _ = c.Read(make([]byte, 16<<10)) // the whole hello: what is not read would make it a reset
@@ -268,10 +185,10 @@ const fileLog = "{name: log, typed_config: {'@type': type.googleapis.com/envoy.e
 // config is the bootstrap for all cases: a listener for each downstream one, a cluster and a route for each upstream one.
 func (m *matrix) config(down []downstream, up []upstream) string {
 	server := pkitest.Authority(m.t, "front").Issue(m.t, pkitest.Leaf{DNS: []string{"front.test"}})
-	identity := "tls_certificates: [{certificate_chain: " + m.file("front.crt", server.Chain()) + ", private_key: " + m.file("front.key", server.KeyPEM(m.t)) + "}]"
+	identity := "tls_certificates: [" + harness.Identity(m.t, server) + "]"
 	logPath := filepath.Join(m.dir, "log")
 	var b strings.Builder
-	fmt.Fprintf(&b, "admin: {address: {pipe: {path: %s}}}\nstatic_resources:\n  listeners:\n", filepath.Join(m.dir, "admin"))
+	b.WriteString(harness.Admin + "static_resources:\n  listeners:\n")
 	for i, d := range down {
 		fmt.Fprintf(&b, "  - name: d%d\n    stat_prefix: d%d\n    address: {pipe: {path: %s}}\n", i, i, filepath.Join(m.dir, fmt.Sprintf("d%d", i)))
 		fmt.Fprintf(&b, "    access_log: ["+fileLog+"]\n", logPath, fmt.Sprintf("d%d", i), "%DOWNSTREAM_TRANSPORT_FAILURE_REASON%")

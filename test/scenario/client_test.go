@@ -182,26 +182,11 @@ func printResponse(b *strings.Builder, res *http.Response, body []byte, err erro
 	}
 }
 
-func (s *scenario) admin(method, path string) (string, error) {
-	q, err := http.NewRequest(method, "http://"+s.proxy.admin()+path, nil)
-	if err != nil {
-		return "", err
-	}
-	q.Close = true
-	res, err := http.DefaultTransport.RoundTrip(q)
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = res.Body.Close() }()
-	body, err := io.ReadAll(res.Body)
-	return fmt.Sprintf("%d\n%s", res.StatusCode, body), err
+func (s *scenario) admin(method, path string) string {
+	a := s.proxy.Ask(method, path)
+	return fmt.Sprintf("%d\n%s", a.Status, a.Body)
 }
 
 func (s *scenario) stats(pattern string) string {
-	page, err := s.admin("GET", "/stats?filter="+pattern)
-	if err != nil {
-		return err.Error()
-	}
-	_, rest, _ := strings.Cut(page, "\n")
-	return rest
+	return s.proxy.Ask("GET", "/stats?filter="+pattern).Body
 }

@@ -52,14 +52,16 @@ import (
 	"time"
 
 	"github.com/cockroachdb/datadriven"
+
+	"github.com/outrigger-proxy/outrigger/test/harness"
 )
 
 func TestScenarios(t *testing.T) {
-	engines := map[string]starter{"epoll": inProcess("epoll"), "goroutine": inProcess("goroutine")}
+	engines := map[string]starter{"epoll": inside("epoll"), "goroutine": inside("goroutine")}
 	if bin := os.Getenv("ENVOY_BIN"); bin != "" {
 		engines = map[string]starter{"envoy": binary(bin)}
 	} else if e := os.Getenv("OUTRIGGER_ENGINE"); e != "" {
-		engines = map[string]starter{e: inProcess(e)}
+		engines = map[string]starter{e: inside(e)}
 	}
 	for name, start := range engines {
 		t.Run(name, func(t *testing.T) {
@@ -68,10 +70,13 @@ func TestScenarios(t *testing.T) {
 					return // what Envoy does not have, or not so
 				}
 				s := &scenario{
-					t: t, start: start, dir: t.TempDir(), upstreams: map[string]*upstream{}, conns: map[string]net.Conn{},
+					t: t, starter: start, dir: t.TempDir(), upstreams: map[string]*upstream{}, conns: map[string]net.Conn{},
 					jobs: map[string]chan string{},
 				}
-				noLeaks(t, name != "envoy", s.close, func() { datadriven.RunTest(t, path, s.run) })
+				harness.NoLeaks(t, func() {
+					datadriven.RunTest(t, path, s.run)
+					s.close()
+				})
 			})
 		})
 	}
@@ -80,22 +85,12 @@ func TestScenarios(t *testing.T) {
 // scenario is one file while it runs.
 type scenario struct {
 	t         *testing.T
-	start     starter
+	starter   starter
 	dir       string
 	proxy     proxy
 	upstreams map[string]*upstream
 	conns     map[string]net.Conn
 	jobs      map[string]chan string // of `http as=`; each gets one answer
-}
-
-// starter runs a proxy with a bootstrap, or only says whether it would; the error is that of a configuration that was refused.
-type starter func(t *testing.T, bootstrap string, check bool) (proxy, error)
-
-// proxy is a proxy that runs.
-type proxy interface {
-	admin() string
-	listener(name string) string // the address of a listener
-	shutdown() error             // asks it to end and waits
 }
 
 func (s *scenario) close() {
@@ -106,7 +101,7 @@ func (s *scenario) close() {
 		<-job
 	}
 	if s.proxy != nil {
-		if err := s.proxy.shutdown(); err != nil {
+		if err := s.proxy.Terminate(); err != nil {
 			s.t.Error(err)
 		}
 	}
@@ -152,8 +147,7 @@ func (s *scenario) command(d *datadriven.TestData) (string, error) {
 		path := filepath.Join(s.dir, d.CmdArgs[0].Key)
 		return s.eventually(d, func() string { b, _ := os.ReadFile(path); return string(b) }, func() { _ = os.Truncate(path, 0) })
 	case "admin":
-		out, err := s.admin(d.CmdArgs[0].Key, d.CmdArgs[1].Key)
-		return chosen(d, out), err
+		return chosen(d, s.admin(d.CmdArgs[0].Key, d.CmdArgs[1].Key)), nil
 	}
 	return "", fmt.Errorf("no command %q", d.Cmd)
 }
@@ -189,9 +183,7 @@ func (s *scenario) upstream(d *datadriven.TestData, name string) (string, error)
 	u := s.upstreams[name]
 	switch d.Cmd {
 	case "upstream":
-		u, err := newUpstream(name, d.Input, d.HasArg("tcp"))
-		s.upstreams[name] = u
-		return "", err
+		s.upstreams[name] = newUpstream(s.t, name, d.Input, d.HasArg("tcp"))
 	case "release":
 		select {
 		case u.gate <- struct{}{}:
@@ -220,13 +212,13 @@ func (s *scenario) process(d *datadriven.TestData) (string, error) {
 	case "shutdown":
 		p := s.proxy
 		s.proxy = nil
-		return "", p.shutdown()
+		return "", p.Terminate()
 	}
 	text, err := s.parts(d.Input)
 	if err != nil {
 		return "", err
 	}
-	_, err = s.start(s.t, s.place(text), true)
+	err = s.starter.check(s.t, s.place(text))
 	switch {
 	case err == nil:
 		return "accepted", nil
@@ -265,17 +257,19 @@ func (s *scenario) same(out, expected string) bool {
 func (s *scenario) place(text string) string {
 	text = strings.ReplaceAll(text, "{{dir}}", s.dir)
 	for name, u := range s.upstreams {
-		text = strings.ReplaceAll(text, "{{"+name+"}}", strconv.Itoa(u.port))
+		text = strings.ReplaceAll(text, "{{"+name+"}}", u.port)
 	}
 	if strings.HasPrefix(text, "admin:") { // the scenario is about it; keys are sorted
 		return text
 	}
-	return text + "\nadmin: {address: {socket_address: {address: 127.0.0.1, port_value: 0}}}\n"
+	return text + "\n" + harness.Admin
 }
 
 func (s *scenario) bootstrap(text string) error {
-	p, err := s.start(s.t, s.place(text), false)
-	s.proxy = p
+	p, err := s.starter.start(s.t, s.place(text))
+	if err == nil {
+		s.proxy = p
+	}
 	return err
 }
 
@@ -287,7 +281,7 @@ func (s *scenario) conn(d *datadriven.TestData) (net.Conn, func(), error) {
 	if c := s.conns[key]; c != nil && key != "" {
 		return c, func() {}, nil
 	}
-	c, err := net.Dial("tcp", s.proxy.listener(name))
+	c, err := net.Dial("tcp", s.proxy.Address(name))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -333,7 +327,7 @@ var (
 func (s *scenario) normalise(text string) string {
 	text = strings.ReplaceAll(text, s.dir, "<dir>")
 	for name, u := range s.upstreams {
-		text = regexp.MustCompile(`([:_])`+strconv.Itoa(u.port)+`\b`).ReplaceAllString(text, "${1}<"+name+">")
+		text = regexp.MustCompile(`([:_])`+u.port+`\b`).ReplaceAllString(text, "${1}<"+name+">")
 	}
 	if here := outward(); here != "" {
 		text = strings.ReplaceAll(text, here, "<here>")

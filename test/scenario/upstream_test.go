@@ -10,34 +10,33 @@ import (
 	"sort"
 	"strings"
 	"sync"
+	"testing"
+
+	"github.com/outrigger-proxy/outrigger/test/harness"
 )
 
 // upstream is a scripted server: the n-th request (of TCP: connection) gets the n-th answer, and the last answer repeats.
 type upstream struct {
+	*harness.Accept
+
 	name    string
-	port    int
+	port    string
 	tcp     bool
 	answers []string
 	gate    chan struct{} // lets a script go on
-	l       net.Listener
-	running sync.WaitGroup
-	ended   chan struct{}
+	ended   chan struct{} // closed
+	once    sync.Once
 
 	mu    sync.Mutex
 	n     int
 	seen  []string
 	bytes []byte // what scripts read
-	conns map[net.Conn]bool
 }
 
-func newUpstream(name, script string, tcp bool) (*upstream, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
-	}
+func newUpstream(t *testing.T, name, script string, tcp bool) *upstream {
+	l := harness.Listen(t, harness.Any)
 	u := &upstream{
-		name: name, port: l.Addr().(*net.TCPAddr).Port, tcp: tcp, l: l, gate: make(chan struct{}),
-		conns: map[net.Conn]bool{}, ended: make(chan struct{}),
+		name: name, port: harness.Port(l.Addr().String()), tcp: tcp, gate: make(chan struct{}), ended: make(chan struct{}),
 	}
 	if script == "" && tcp {
 		script = "script\necho"
@@ -47,42 +46,13 @@ func newUpstream(name, script string, tcp bool) (*upstream, error) {
 	for a := range strings.SplitSeq(script, "\n---\n") {
 		u.answers = append(u.answers, strings.TrimSuffix(a, "\n"))
 	}
-	u.running.Go(u.accept) // ends with close
-	return u, nil
+	u.Accept = harness.Serve(t, l, u.serve)
+	return u
 }
 
 func (u *upstream) close() {
-	u.mu.Lock()
-	select {
-	case <-u.ended:
-	default:
-		close(u.ended)
-	}
-	_ = u.l.Close()
-	for c := range u.conns {
-		_ = c.Close()
-	}
-	u.mu.Unlock()
-	u.running.Wait()
-}
-
-func (u *upstream) accept() {
-	for {
-		c, err := u.l.Accept()
-		if err != nil {
-			return
-		}
-		u.mu.Lock()
-		u.conns[c] = true
-		u.mu.Unlock()
-		u.running.Go(func() { // ends with the connection
-			u.serve(c)
-			_ = c.Close()
-			u.mu.Lock()
-			delete(u.conns, c)
-			u.mu.Unlock()
-		})
-	}
+	u.once.Do(func() { close(u.ended) })
+	u.Close()
 }
 
 func (u *upstream) serve(c net.Conn) {

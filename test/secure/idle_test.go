@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/outrigger-proxy/outrigger/internal/transport/pkitest"
+	"github.com/outrigger-proxy/outrigger/test/harness"
 )
 
 // clients is how many connections TestIdleMemory rests.
@@ -42,14 +43,14 @@ func rest(path string) error {
 			return err
 		}
 		c := tls.Client(raw, &tls.Config{InsecureSkipVerify: true})
-		if body, err := ask(c, "/"); body != "ok" || err != nil {
-			return fmt.Errorf("%q %w", body, err)
+		if got, err := harness.Exchange(c, "/"); got != "200 ok" || err != nil {
+			return fmt.Errorf("%q %w", got, err)
 		}
 		if _, err := fmt.Fprintf(c, "POST /up HTTP/1.1\r\nhost: x\r\ncontent-length: 40000\r\n\r\n%s", strings.Repeat("x", 40000)); err != nil {
 			return err
 		}
-		if body, err := answer(c); body != "up" || err != nil {
-			return fmt.Errorf("after a body: %q %w", body, err)
+		if a, err := harness.Receive(c); a.Body != "up" || err != nil {
+			return fmt.Errorf("after a body: %q %w", a.Body, err)
 		}
 		all = append(all, c)
 	}
@@ -79,7 +80,7 @@ func TestIdleMemory(t *testing.T) {
 func testIdleMemory(t *testing.T, version string) {
 	each(t, func(s *stage) string {
 		s.backend("up", nil)
-		identity := "tls_certificates: [" + s.cert(s.ca.Issue(t, pkitest.Leaf{DNS: []string{"in.test"}})) + "]"
+		identity := "tls_certificates: [" + harness.Identity(t, s.ca.Issue(t, pkitest.Leaf{DNS: []string{"in.test"}})) + "]"
 		return "  listeners:\n" + s.listener("in", "common_tls_context: {tls_params: {tls_minimum_protocol_version: "+version+", tls_maximum_protocol_version: "+version+"}, "+identity+"}", "{match: {prefix: /up}, route: {cluster: up}}, "+hello) +
 			"  clusters:\n  - {name: up, load_assignment: {cluster_name: up, endpoints: [{lb_endpoints: [" + endpoint(s.path("up"), "") + "]}]}}\n"
 	}, func(t *testing.T, s *stage) {

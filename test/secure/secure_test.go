@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/outrigger-proxy/outrigger/internal/transport/pkitest"
+	"github.com/outrigger-proxy/outrigger/test/harness"
 )
 
 const upstreamTLS = "{name: tls, typed_config: {'@type': " + types + "transport_sockets.tls.v3.UpstreamTlsContext%s}}"
@@ -24,7 +25,7 @@ func TestPool(t *testing.T) {
 			"  - {name: never, transport_socket: " + fmt.Sprintf(upstreamTLS, verified+", max_session_keys: 0") + ", load_assignment: {cluster_name: never, endpoints: [{lb_endpoints: [" + endpoint(s.path("never"), "") + "]}]}}\n"
 	}, func(t *testing.T, s *stage) {
 		for range 5 {
-			if got := s.get("in", "/"); got != "200 up" {
+			if got := s.Get("in", "/"); got != "200 up" {
 				t.Fatal(got)
 			}
 		}
@@ -32,10 +33,10 @@ func TestPool(t *testing.T) {
 			t.Errorf("%d handshakes for requests one after the other", n)
 		}
 		for range 3 {
-			if got := s.get("in", "/close"); got != "200 up" {
+			if got := s.Get("in", "/close"); got != "200 up" {
 				t.Fatal(got)
 			}
-			if got := s.get("in", "/never"); got != "200 never" {
+			if got := s.Get("in", "/never"); got != "200 never" {
 				t.Fatal(got)
 			}
 		}
@@ -45,7 +46,7 @@ func TestPool(t *testing.T) {
 		if n, r := unknown.handshakes.Load(), unknown.resumed.Load(); n != 3 || r != 0 {
 			t.Errorf("%d handshakes, %d resumed without session keys", n, r)
 		}
-		if n, r := s.stat("cluster.up.ssl.handshake"), s.stat("cluster.up.ssl.session_reused"); n != 3 || r != 2 {
+		if n, r := s.Stat("cluster.up.ssl.handshake"), s.Stat("cluster.up.ssl.session_reused"); n != 3 || r != 2 {
 			t.Errorf("counted %d handshakes, %d resumed", n, r)
 		}
 	})
@@ -65,7 +66,7 @@ func TestTransportSocketMatches(t *testing.T) {
 	}, func(t *testing.T, s *stage) {
 		seen := map[string]int{}
 		for range 4 {
-			seen[s.get("in", "/")]++
+			seen[s.Get("in", "/")]++
 		}
 		if seen["200 secure"] != 2 || seen["200 plain"] != 2 || secure.handshakes.Load() != 1 {
 			t.Errorf("%v, %d handshakes", seen, secure.handshakes.Load())
@@ -76,7 +77,7 @@ func TestTransportSocketMatches(t *testing.T) {
 // TestTickets resumes sessions of clients by tickets, unless that is switched off, in both versions of TLS.
 func TestTickets(t *testing.T) {
 	each(t, func(s *stage) string {
-		identity := "tls_certificates: [" + s.cert(s.ca.Issue(t, pkitest.Leaf{DNS: []string{"in.test"}})) + "]"
+		identity := "tls_certificates: [" + harness.Identity(t, s.ca.Issue(t, pkitest.Leaf{DNS: []string{"in.test"}})) + "]"
 		return "  listeners:\n" + s.listener("in", "common_tls_context: {"+identity+"}", hello) +
 			s.listener("never", "disable_stateless_session_resumption: true, common_tls_context: {"+identity+"}", hello)
 	}, func(t *testing.T, s *stage) {
@@ -88,8 +89,8 @@ func TestTickets(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					if body, err := ask(c, "/"); body != "ok" || err != nil { // which reads the ticket too
-						t.Fatal(body, err)
+					if got, err := harness.Exchange(c, "/"); got != "200 ok" || err != nil { // which reads the ticket too
+						t.Fatal(got, err)
 					}
 					if got := c.ConnectionState().DidResume; got != (want && i > 0) {
 						t.Errorf("%s, %s, handshake %d: resumed: %v", name, tls.VersionName(version), i, got)
@@ -111,7 +112,7 @@ func TestCertificates(t *testing.T) {
 			{Name: "b-rsa", DNS: []string{"b.test"}, RSA: true},
 			{Name: "wild", DNS: []string{"*.c.test"}},
 		} {
-			all = append(all, s.cert(s.ca.Issue(t, l)))
+			all = append(all, harness.Identity(t, s.ca.Issue(t, l)))
 		}
 		return "  listeners:\n" + s.listener("in", "common_tls_context: {tls_certificates: ["+strings.Join(all, ", ")+"]}", hello)
 	}, func(t *testing.T, s *stage) {
@@ -162,9 +163,11 @@ func soon(t *testing.T, want string, shown func() string) {
 // TestSwap changes the certificate of a listener: new connections have the new one within a second, a bad one changes nothing, and the
 // connections of before go on.
 func TestSwap(t *testing.T) {
-	secret := func(s *stage, c *pkitest.Certificate, key string) string {
-		return s.put("sds.json", fmt.Sprintf(`{"version_info": "v", "resources": [{"@type": "%stransport_sockets.tls.v3.Secret", "name": "cert",
+	secret := func(s *stage, c *pkitest.Certificate, key string) (path string) {
+		path = s.path("sds.json")
+		harness.Put(s.t, path, fmt.Sprintf(`{"version_info": "v", "resources": [{"@type": "%stransport_sockets.tls.v3.Secret", "name": "cert",
 			"tls_certificate": {"certificate_chain": {"inline_string": %q}, "private_key": {"inline_string": %q}}}]}`, types, c.Chain(), key))
+		return path
 	}
 	each(t, func(s *stage) string {
 		first := s.ca.Issue(t, pkitest.Leaf{Name: "first"})
@@ -187,18 +190,14 @@ func TestSwap(t *testing.T) {
 		secret(s, second, second.KeyPEM(t))
 		soon(t, "second", shown)
 		secret(s, third, second.KeyPEM(t)) // not its key
-		for end := time.Now().Add(20 * time.Second); s.stat("sds.cert.update_rejected") == 0; time.Sleep(5 * time.Millisecond) {
-			if time.Now().After(end) {
-				t.Fatal("nobody has looked at the bad one")
-			}
-		}
+		s.WaitStat("sds.cert.update_rejected", 1)
 		if got := shown(); got != "second" {
 			t.Error("after a bad one:", got)
 		}
 		secret(s, third, third.KeyPEM(t))
 		soon(t, "third", shown)
-		if body, err := ask(old, "/"); body != "ok" || err != nil {
-			t.Error("the connection of before:", body, err)
+		if got, err := harness.Exchange(old, "/"); got != "200 ok" || err != nil {
+			t.Error("the connection of before:", got, err)
 		}
 	})
 }
