@@ -145,7 +145,7 @@ func TestMuxLimit(t *testing.T) {
 func TestMuxCrowded(t *testing.T) {
 	fibertest.Each(t, func(t *testing.T, w *fiber.Worker) {
 		r, u, l := muxRig(t, w, maxima(), 10)
-		r.cfg.HTTP2.FirstConn = 100 << 10
+		r.cfg.HTTP2.FirstConn, r.cfg.HTTP2.ConnWindow = 100<<10, 100<<10
 		e, err := r.peer.HTTP(w, Options{})
 		if err != nil {
 			t.Fatal(err)

@@ -74,6 +74,7 @@ func (c *Conn) onData(f frame, p []byte) *Error {
 		return fault(FlowControlError, "DATA beyond the window of the connection")
 	}
 	c.flow.receive -= n
+	c.widen()
 	p, ok := unpad(f, p)
 	if !ok {
 		return fault(ProtocolError, "padding is too long")
@@ -109,6 +110,19 @@ func (c *Conn) credit(n int64) {
 		c.putWord(frameUpdate, 0, uint32(fl.credit))
 		fl.receive += fl.credit
 		fl.credit = 0
+	}
+}
+
+// widen gives a host more of the window, as far as it is configured, before what nobody has read fills it: streams that are read share it.
+func (c *Conn) widen() {
+	fl := &c.flow
+	if c.server || fl.receive >= int64(c.o.FirstConn)/4 {
+		return
+	}
+	if more := min(int64(c.o.FirstConn), int64(c.o.ConnWindow)-fl.target); more > 0 {
+		fl.target += more
+		fl.receive += more
+		c.putWord(frameUpdate, 0, uint32(more))
 	}
 }
 
