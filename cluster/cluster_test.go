@@ -378,7 +378,9 @@ func TestOriginalDestination(t *testing.T) {
 		if k.metadata != "" {
 			i.Metadata.Set("ns", "to", k.metadata)
 		}
-		to := c.Destination(i, &h)
+		q := lb.Request{}
+		c.Aim(&q, i, "", &h)
+		to := q.Destination
 		if to.String() != k.want {
 			t.Errorf("%s: %v, want %s", k.name, to, k.want)
 		}

@@ -28,6 +28,7 @@ const (
 	originalDst
 	eds
 	aggregate
+	forward
 )
 
 // config is a cluster's configuration, parsed.
@@ -43,6 +44,7 @@ type config struct {
 	original        originalOptions
 	eds             edsOptions
 	members         []string // of an aggregate, in their order
+	forward         forwardOptions
 	limits          [pool.Priorities]pool.Maxima
 	hostConnections [pool.Priorities]int64
 	lb              lbOptions
@@ -157,7 +159,7 @@ func (o *config) parseType(c *clusterv3.Cluster) (err error) {
 			return fmt.Errorf("cluster_type: %w", err)
 		}
 		names = o.kind == strictDNS || o.kind == logicalDNS
-		if o.kind == aggregate { // Envoy does not look at its load_assignment
+		if o.kind == aggregate || o.kind == forward { // Envoy does not look at its load_assignment
 			o.assignment = &discovery.Assignment{}
 			return nil
 		}

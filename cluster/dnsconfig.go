@@ -99,7 +99,7 @@ func (o *config) parseClusterType(t *clusterv3.Cluster_CustomClusterType) error 
 		o.kind, o.members = aggregate, d.GetClusters()
 		return nil
 	case *forwardv3.ClusterConfig:
-		return refused("typed_config", t.GetName()+" is not supported yet")
+		return o.parseForward(d)
 	}
 	return fmt.Errorf("Didn't find a registered cluster factory implementation for name: '%s'", t.GetName())
 }

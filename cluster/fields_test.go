@@ -8,6 +8,8 @@ import (
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	aggregatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/aggregate/v3"
 	dnsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/dns/v3"
+	forwardv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/dynamic_forward_proxy/v3"
+	cachev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/common/dynamic_forward_proxy/v3"
 	casev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/header_formatters/preserve_case/v3"
 	clientv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/client_side_weighted_round_robin/v3"
 	providedv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/cluster_provided/v3"
@@ -26,6 +28,7 @@ import (
 	getaddrinfov3 "github.com/envoyproxy/go-control-plane/envoy/extensions/network/dns_resolver/getaddrinfo/v3"
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/tcp/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 
 	"github.com/outrigger-proxy/outrigger/internal/fieldtest"
 )
@@ -36,7 +39,8 @@ func TestFields(t *testing.T) {
 		&endpointv3.ClusterLoadAssignment{}, &endpointv3.LocalityLbEndpoints{}, &endpointv3.LbEndpoint{}, &endpointv3.Endpoint{},
 		&corev3.HttpProtocolOptions{}, &corev3.Http1ProtocolOptions{}, &corev3.UpstreamHttpProtocolOptions{}, &corev3.BindConfig{}, &corev3.ExtraSourceAddress{},
 		&corev3.SocketOptionsOverride{}, &corev3.TcpKeepalive{}, &corev3.SocketAddress{}, &corev3.Pipe{}, &corev3.DnsResolverOptions{}, &corev3.DnsResolutionConfig{},
-		&casev3.PreserveCaseFormatterConfig{}, &httpv3.HttpProtocolOptions{}, &tcpv3.TcpProtocolOptions{}, &dnsv3.DnsCluster{}, &aggregatev3.ClusterConfig{},
+		&casev3.PreserveCaseFormatterConfig{}, &httpv3.HttpProtocolOptions{}, &tcpv3.TcpProtocolOptions{}, &dnsv3.DnsCluster{}, &aggregatev3.ClusterConfig{}, &forwardv3.ClusterConfig{}, &forwardv3.SubClustersConfig{},
+		&cachev3.DnsCacheConfig{}, &cachev3.DnsCacheCircuitBreakers{}, &matcherv3.AddressMatcher{},
 		&roundv3.RoundRobin{}, &leastv3.LeastRequest{}, &randomv3.Random{}, &wrrv3.WrrLocality{}, &ringv3.RingHash{}, &maglevv3.Maglev{}, &pickv3.PickFirst{},
 		&subsetv3.Subset{}, &overridev3.OverrideHost{}, &awarev3.LoadAwareLocality{}, &clientv3.ClientSideWeightedRoundRobin{}, &providedv3.ClusterProvided{}, &commonv3.ConsistentHashingLbConfig{}, &commonv3.LocalityLbConfig{}, &commonv3.SlowStartConfig{},
 		&caresv3.CaresDnsResolverConfig{}, &getaddrinfov3.GetAddrInfoDnsResolverConfig{},

@@ -41,7 +41,7 @@ func (h *httpOptions) connectionDuration() time.Duration {
 
 // parseHTTP reads typed_extension_protocol_options, or the fields that it took the place of.
 func (o *config) parseHTTP(c *clusterv3.Cluster) error {
-	o.http = httpOptions{idle: time.Hour, maxRequests: c.GetMaxRequestsPerConnection().GetValue(), http1: http1.UpstreamDefaults(), http2: http2.UpstreamDefaults()}
+	o.http = httpOptions{sni: o.http.sni, idle: time.Hour, maxRequests: c.GetMaxRequestsPerConnection().GetValue(), http1: http1.UpstreamDefaults(), http2: http2.UpstreamDefaults()}
 	o.tcpIdle = 10 * time.Minute
 	common, one, two := c.GetCommonHttpProtocolOptions(), c.GetHttpProtocolOptions(), c.GetHttp2ProtocolOptions()
 	switch {
@@ -71,6 +71,7 @@ func (o *config) parseHTTP(c *clusterv3.Cluster) error {
 			if o.lb.hashPolicy, err = hashpolicy.Compile(p.GetHashPolicy()); err != nil {
 				return fmt.Errorf("%s.hash_policy%w", path, err)
 			}
+			o.http.sni = AutoSNI{}
 			o.http.autoSNI(p.GetUpstreamHttpProtocolOptions())
 			at, common = path+".", p.GetCommonHttpProtocolOptions()
 			o.http.protocol, one, two = versions(p)
@@ -82,6 +83,9 @@ func (o *config) parseHTTP(c *clusterv3.Cluster) error {
 		default:
 			return fmt.Errorf("%s: Didn't find a registered network or http filter or protocol options implementation for name: '%s'", path, name)
 		}
+	}
+	if err := o.checkForward(); err != nil {
+		return err
 	}
 	if err := o.http.common(common); err != nil {
 		return fmt.Errorf("%scommon_http_protocol_options.%w", at, err)

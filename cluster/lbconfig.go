@@ -114,6 +114,9 @@ func (o *config) namedLB(c *clusterv3.Cluster) error {
 	return nil
 }
 
+// provides says that the type of the cluster is an extension that chooses hosts itself.
+func (o *config) provides() bool { return o.kind == aggregate || o.kind == forward }
+
 // checkLB holds policy and type together.
 func (o *config) checkLB(c *clusterv3.Cluster) error {
 	switch {
@@ -121,11 +124,11 @@ func (o *config) checkLB(c *clusterv3.Cluster) error {
 		return refused("lb_policy", fmt.Sprintf("LB policy %v is not valid for Cluster type ORIGINAL_DST. Only 'CLUSTER_PROVIDED' is allowed with cluster type 'ORIGINAL_DST'", c.GetLbPolicy()))
 	case o.kind == originalDst && o.lb.subset != nil:
 		return refused("lb_subset_config", "cluster: LB subset_config cannot be used with cluster type ORIGINAL_DST")
-	case o.kind == aggregate && !o.lb.provided:
+	case o.provides() && !o.lb.provided:
 		return refused("lb_policy", "the cluster type chooses hosts itself: only CLUSTER_PROVIDED is allowed")
-	case o.kind == aggregate && o.lb.subset != nil:
+	case o.provides() && o.lb.subset != nil:
 		return refused("lb_subset_config", "the cluster type chooses hosts itself")
-	case o.kind != originalDst && o.kind != aggregate && o.lb.provided:
+	case o.kind != originalDst && !o.provides() && o.lb.provided:
 		return refused("lb_policy", "cluster: LB policy CLUSTER_PROVIDED is not valid: the cluster type provides no load balancer")
 	}
 	return nil

@@ -85,6 +85,8 @@ type Manager struct {
 	warming  map[string]*Cluster // and those that will take their place
 	// aggregates are those of clusters that have others for members
 	aggregates []*Cluster
+	caches     map[string]*cache   // by name
+	awaited    map[string][]func() // by name of cluster
 	started    bool
 	batch      int
 	calls      []func() // wait for all
@@ -99,6 +101,7 @@ func NewManager(env Env) *Manager {
 	}
 	m := &Manager{
 		env: env, epoch: time.Now(), clusters: map[string]*Cluster{}, warming: map[string]*Cluster{},
+		caches: map[string]*cache{}, awaited: map[string][]func(){},
 		stats: stats.New[managerStats](env.Stats.Root().Sub("cluster_manager")), dns: &dns.Client{Timeout: 5 * time.Second, Tries: 4},
 	}
 	if m.bind, m.err = parseBind(env.Bind); m.err != nil {
@@ -194,6 +197,9 @@ func (m *Manager) Close() {
 			c.close()
 		}
 	}
+	for _, c := range m.caches {
+		c.Close()
+	}
 }
 
 // Batch calls f and publishes what it adds and removes at once.
@@ -279,13 +285,22 @@ func (m *Manager) install(c *Cluster) {
 	if old != nil {
 		old.discard(m)
 	}
+	m.arrived(c.Name)
 }
 
 // Remove takes a cluster away; false if there is none, or if it is static.
 func (m *Manager) Remove(name string) bool {
-	c := m.latest(name)
-	if c == nil || c.Static {
+	if c := m.latest(name); c == nil || c.Static || c.derived {
 		return false
+	}
+	m.drop(name)
+	return true
+}
+
+// drop takes a cluster away, whoever has made it.
+func (m *Manager) drop(name string) {
+	if m.latest(name) == nil {
+		return
 	}
 	for _, set := range []map[string]*Cluster{m.warming, m.clusters} {
 		if c := set[name]; c != nil {
@@ -297,7 +312,6 @@ func (m *Manager) Remove(name string) bool {
 	}
 	m.stats.Removed.Inc()
 	m.publish()
-	return true
 }
 
 // discard ends a version that is no longer current.
@@ -364,7 +378,9 @@ func (m *Manager) build(p *clusterv3.Cluster, static bool) (*Cluster, error) {
 	}
 	c.sockets = sockets
 	c.Stats = stats.New[Stats](c.Codes)
-	c.Stats.TransportSocketDefaultMatch.Inc()
+	if !o.provides() {
+		c.Stats.TransportSocketDefaultMatch.Inc()
+	}
 	if p.GetUpstreamBindConfig() == nil {
 		o.bind = m.bind
 	}
@@ -412,6 +428,8 @@ func (c *Cluster) begin() (err error) {
 	case originalDst, aggregate:
 		c.row.Store(&row{})
 		c.update(&discovery.Assignment{})
+	case forward:
+		return c.forwardTo()
 	case eds:
 		c.source, err = c.discover()
 		return err
@@ -420,9 +438,7 @@ func (c *Cluster) begin() (err error) {
 		if resolver == nil {
 			resolver = c.m.dns
 		}
-		if r, ok := resolver.(*dns.Client); ok && r.Stats == nil {
-			r.Stats = stats.New[dns.Stats](c.m.env.Stats.Root().Sub("dns").Sub("cares"))
-		}
+		c.m.count(resolver)
 		c.source = dns.New(dns.Config{
 			Assignment: o.assignment, Logical: o.kind == logicalDNS, Family: o.dns.family, Refresh: o.dns.refresh, Least: o.dns.least,
 			RespectTTL: o.dns.respectTTL, Jitter: o.dns.jitter, FailureBase: o.dns.failureBase, FailureMax: o.dns.failureMax, Resolver: resolver,
@@ -430,6 +446,13 @@ func (c *Cluster) begin() (err error) {
 		})
 	}
 	return nil
+}
+
+// count lets a resolver count its questions.
+func (m *Manager) count(r dns.Resolver) {
+	if r, ok := r.(*dns.Client); ok && r.Stats == nil {
+		r.Stats = stats.New[dns.Stats](m.env.Stats.Root().Sub("dns").Sub("cares"))
+	}
 }
 
 // start asks the questions.

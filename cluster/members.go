@@ -69,6 +69,9 @@ func (c *Cluster) member(e *discovery.Endpoint, g *discovery.Group, members map[
 		if c.config.lb.learning.on() {
 			m.load = &lb.Load{}
 		}
+		if c.config.kind == forward {
+			c.Stats.TransportSocketDefaultMatch.Inc()
+		}
 		c.watch(m, e.Address.String())
 		c.examine(m, e, g)
 	} else {

@@ -62,12 +62,8 @@ type original struct {
 	used atomic.Bool // since the last cleanup
 }
 
-// Destination returns where an original-destination cluster takes a request, for lb.Request; zero for every other cluster, and where
-// nothing says it. h is nil for TCP. (Envoy: OriginalDstCluster::LoadBalancer::chooseHost.)
-func (c *Cluster) Destination(i *stream.Info, h *header.Map) netip.AddrPort {
-	if c.config.kind != originalDst {
-		return netip.AddrPort{}
-	}
+// destination returns where an original-destination cluster takes a request; zero where nothing says it. h is nil for TCP. (Envoy: OriginalDstCluster::LoadBalancer::chooseHost.)
+func (c *Cluster) destination(i *stream.Info, h *header.Map) netip.AddrPort {
 	o := &c.config.original
 	to := c.overridden(i, h)
 	if !to.IsValid() && i.Conn != nil && i.Conn.LocalRestored {

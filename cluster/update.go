@@ -97,10 +97,13 @@ func (c *Cluster) publish(list []*Host, weights map[place]uint32, a *discovery.A
 	s.MembershipHealthy.Set(sound)
 	s.MembershipDegraded.Set(weak)
 	s.MembershipExcluded.Set(excluded)
-	if c.config.kind != static {
+	if c.config.kind != static && c.config.kind != forward {
 		s.MaxHostWeight.Set(heaviest)
 	}
 	c.hosts.Store(v)
+	if c.forward != nil {
+		c.forward.index(list)
+	}
 	c.m.hostsChanged(c)
 }
 

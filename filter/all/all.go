@@ -9,6 +9,7 @@ import (
 	"github.com/outrigger-proxy/outrigger/filter/accesslog/file"
 	"github.com/outrigger-proxy/outrigger/filter/accesslog/stream"
 	"github.com/outrigger-proxy/outrigger/filter/http/compressor"
+	dynamicforwardproxy "github.com/outrigger-proxy/outrigger/filter/http/dynamic_forward_proxy"
 	headermutation "github.com/outrigger-proxy/outrigger/filter/http/early_header_mutation/header_mutation"
 	grpchttp1bridge "github.com/outrigger-proxy/outrigger/filter/http/grpc_http1_bridge"
 	grpcstats "github.com/outrigger-proxy/outrigger/filter/http/grpc_stats"
@@ -31,6 +32,7 @@ import (
 	"github.com/outrigger-proxy/outrigger/filter/network/echo"
 	hcm "github.com/outrigger-proxy/outrigger/filter/network/http_connection_manager"
 	snicluster "github.com/outrigger-proxy/outrigger/filter/network/sni_cluster"
+	snidynamicforwardproxy "github.com/outrigger-proxy/outrigger/filter/network/sni_dynamic_forward_proxy"
 	tcpproxy "github.com/outrigger-proxy/outrigger/filter/network/tcp_proxy"
 	downstreamtls "github.com/outrigger-proxy/outrigger/filter/transport/tls"
 )
@@ -47,6 +49,8 @@ func Extensions() *filter.Extensions {
 	filter.AddNetwork(e, hcm.New)
 	filter.AddNetwork(e, tcpproxy.New)
 	filter.AddHTTP(e, compressor.New)
+	filter.AddHTTP(e, dynamicforwardproxy.New)
+	filter.AddPerRoute(e, dynamicforwardproxy.NewPerRoute)
 	filter.AddHTTP(e, grpchttp1bridge.New)
 	filter.AddHTTP(e, grpcstats.New)
 	filter.AddHTTP(e, grpcweb.New)
@@ -66,6 +70,7 @@ func Extensions() *filter.Extensions {
 	filter.AddLog(e, stream.NewStderr)
 	filter.AddListener(e, tlsinspector.New)
 	filter.AddNetwork(e, snicluster.New)
+	filter.AddNetwork(e, snidynamicforwardproxy.New)
 	filter.AddTransport(e, downstreamtls.New)
 	filter.AddUpstream(e, cluster.NewRawBuffer)
 	filter.AddUpstream(e, upstreamtls.New)

@@ -59,6 +59,9 @@ func (c *CIDRs) Add(p netip.Prefix) {
 	(*root).all = true
 }
 
+// Misses is the opposite of Contains.
+func (c *CIDRs) Misses(a netip.Addr) bool { return !c.Contains(a) }
+
 // Contains says whether the set has a. An IPv4 address in IPv6 clothes counts as IPv4.
 func (c *CIDRs) Contains(a netip.Addr) bool {
 	if !a.IsValid() {

@@ -90,7 +90,7 @@ var later = []string{
 	"envoy.extensions.filters.network.mongo_proxy.v3.MongoProxy", "envoy.extensions.filters.network.redis_proxy.v3.RedisProxy",
 	"envoy.extensions.filters.network.mysql_proxy.v3.MySQLProxy", "envoy.extensions.filters.network.rbac.v3.RBAC",
 	"envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter", "envoy.extensions.access_loggers.grpc.v3.TcpGrpcAccessLogConfig",
-	"cluster_type: typed_config: envoy.clusters.dynamic_forward_proxy", "tracing.provider: tracers", "tunneling_config: tunnels over HTTP",
+	"tracing.provider: tracers", "tunneling_config: tunnels over HTTP",
 	"HTTP/2 upstreams are not supported yet", "lb_policy: MAGLEV", "lb_policy: RING_HASH",
 }
 

@@ -26,9 +26,9 @@ func (s *scenario) http(d *datadriven.TestData) (string, error) {
 	d.MaybeScanArgs(s.t, "as", &job)
 	if job == "" {
 		defer done()
-		return exchange(c, d.Input), nil
+		return exchange(c, s.fill(d.Input)), nil
 	}
-	answer, text := make(chan string, 1), d.Input
+	answer, text := make(chan string, 1), s.fill(d.Input)
 	s.jobs[job] = answer
 	go func() { defer done(); answer <- exchange(c, text) }() // ends with the response, or the deadline of its reads
 	return "", nil

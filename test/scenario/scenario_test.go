@@ -6,7 +6,8 @@
 //
 //	upstream NAME        scripted answers, parted by `---`; the last one repeats; none: 200 and its name (see script_test.go)
 //	upstream NAME tcp    the same without HTTP; none: it echoes
-//	bootstrap            starts the proxy; {{NAME}} is the port of an upstream, {{dir}} a folder for files
+//	names NAME           a DNS server with records, lines of a name and addresses, `fails` or `silent`; again: other records
+//	bootstrap            starts the proxy; {{NAME}} is the port of an upstream or a DNS server (in requests, too), {{dir}} a folder for files
 //	proxy                the same, of a bootstrap from its parts (see parts_test.go)
 //	check                says whether the proxy would start with these parts: `accepted` or `refused`
 //	refusal              the same, with our words, for own_ files
@@ -70,7 +71,7 @@ func TestScenarios(t *testing.T) {
 					return // what Envoy does not have, or not so
 				}
 				s := &scenario{
-					t: t, starter: start, dir: t.TempDir(), upstreams: map[string]*upstream{}, conns: map[string]net.Conn{},
+					t: t, starter: start, dir: t.TempDir(), upstreams: map[string]*upstream{}, names: map[string]*names{}, conns: map[string]net.Conn{},
 					jobs: map[string]chan string{},
 				}
 				harness.NoLeaks(t, func() {
@@ -89,6 +90,7 @@ type scenario struct {
 	dir       string
 	proxy     proxy
 	upstreams map[string]*upstream
+	names     map[string]*names
 	conns     map[string]net.Conn
 	jobs      map[string]chan string // of `http as=`; each gets one answer
 }
@@ -108,6 +110,9 @@ func (s *scenario) close() {
 	for _, u := range s.upstreams {
 		u.close()
 	}
+	for _, n := range s.names {
+		n.close()
+	}
 }
 
 // run executes a command.
@@ -125,6 +130,8 @@ func (s *scenario) run(_ *testing.T, d *datadriven.TestData) string {
 
 func (s *scenario) command(d *datadriven.TestData) (string, error) {
 	switch d.Cmd {
+	case "names":
+		return "", s.dns(d.CmdArgs[0].Key, d.Input)
 	case "upstream", "release", "stop", "saw":
 		return s.upstream(d, d.CmdArgs[0].Key)
 	case "bootstrap", "proxy", "check", "refusal", "shutdown":
@@ -178,9 +185,22 @@ func chosen(d *datadriven.TestData, text string) string {
 	return strings.Join(l, "")
 }
 
+// dns makes a DNS server, or gives it other records.
+func (s *scenario) dns(name, records string) (err error) {
+	if n := s.names[name]; n != nil {
+		n.set(records)
+		return nil
+	}
+	s.names[name], err = newNames(records)
+	return err
+}
+
 // upstream does what concerns one upstream.
 func (s *scenario) upstream(d *datadriven.TestData, name string) (string, error) {
 	u := s.upstreams[name]
+	if n := s.names[name]; n != nil {
+		return s.eventually(d, n.saw, n.forget)
+	}
 	switch d.Cmd {
 	case "upstream":
 		s.upstreams[name] = newUpstream(s.t, name, d.Input, d.HasArg("tcp"))
@@ -253,12 +273,20 @@ func (s *scenario) same(out, expected string) bool {
 	return strings.TrimRight(s.normalise(out), "\n") == strings.TrimRight(expected, "\n")
 }
 
-// place fills in ports and paths.
-func (s *scenario) place(text string) string {
-	text = strings.ReplaceAll(text, "{{dir}}", s.dir)
+// fill fills in ports.
+func (s *scenario) fill(text string) string {
 	for name, u := range s.upstreams {
 		text = strings.ReplaceAll(text, "{{"+name+"}}", u.port)
 	}
+	for name, n := range s.names {
+		text = strings.ReplaceAll(text, "{{"+name+"}}", strconv.Itoa(n.port))
+	}
+	return text
+}
+
+// place fills in ports and paths.
+func (s *scenario) place(text string) string {
+	text = strings.ReplaceAll(s.fill(text), "{{dir}}", s.dir)
 	if strings.HasPrefix(text, "admin:") { // the scenario is about it; keys are sorted
 		return text
 	}

@@ -206,8 +206,7 @@ func distinct(l []netip.Addr) (kept []netip.Addr) {
 func (n *name) wait(a Answer) time.Duration {
 	c := &n.s.c
 	if n.failures > 0 && c.FailureBase > 0 {
-		most := min(c.FailureBase<<min(n.failures-1, 20), max(c.FailureMax, c.FailureBase))
-		return rand.N(most) + 1
+		return backoff(n.failures, c.FailureBase, c.FailureMax)
 	}
 	d := c.Refresh
 	if c.RespectTTL && a.TTL > 0 {

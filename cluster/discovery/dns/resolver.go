@@ -31,6 +31,39 @@ const (
 type Answer struct {
 	Addrs []netip.Addr
 	TTL   time.Duration // the least of the records; 0: not known
+	// Unknown says that the name does not exist; else it has no address of the family.
+	Unknown bool
+}
+
+// RefusalError is why there is no answer, in words of c-ares.
+type RefusalError string
+
+func (f RefusalError) Error() string { return string(f) }
+
+// failures are the words for what servers say.
+var failures = map[int]RefusalError{
+	dns.RcodeFormatError: "DNS server claims query was misformatted", dns.RcodeServerFailure: "DNS server returned general failure",
+	dns.RcodeNotImplemented: "DNS server does not implement requested operation", dns.RcodeRefused: "DNS server refused query",
+}
+
+const misformatted RefusalError = "Misformatted domain name"
+
+// Details says why an answer has no address, as details of responses do: without spaces.
+func Details(a Answer, err error) string {
+	var timeout net.Error
+	var said RefusalError
+	text := "cares_failure:Could not contact DNS servers"
+	switch {
+	case err == nil && a.Unknown:
+		text = "cares_norecords:Domain name not found"
+	case err == nil:
+		text = "cares_norecords:DNS server returned answer with no data"
+	case errors.As(err, &said) && said != "":
+		text = "cares_failure:" + string(said)
+	case errors.As(err, &timeout) && timeout.Timeout():
+		text = "cares_failure:Timeout while contacting DNS servers"
+	}
+	return strings.ReplaceAll(text, " ", "_")
 }
 
 // Resolver answers questions; it may block. Many goroutines may use it.
@@ -128,6 +161,9 @@ type Client struct {
 // Lookup finds the addresses of name.
 func (c *Client) Lookup(ctx context.Context, name string, f Family) (Answer, error) {
 	known := c.hosts(name)
+	if ip, err := netip.ParseAddr(name); err == nil {
+		known = []netip.Addr{ip}
+	}
 	if len(known) > 0 {
 		return ask(f, c.Stats, func(v6 bool) (Answer, error) { return Answer{Addrs: only(known, v6)}, nil })
 	}
@@ -135,7 +171,17 @@ func (c *Client) Lookup(ctx context.Context, name string, f Family) (Answer, err
 	if err != nil {
 		return Answer{}, err
 	}
-	return ask(f, c.Stats, func(v6 bool) (Answer, error) { return c.search(ctx, conf, name, v6) })
+	return ask(f, c.Stats, func(v6 bool) (Answer, error) {
+		if strings.IndexFunc(name, strange) >= 0 {
+			return Answer{}, misformatted
+		}
+		return c.search(ctx, conf, name, v6)
+	})
+}
+
+// strange says which runes have no place in the name of a host.
+func strange(r rune) bool {
+	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("-._/*", r)
 }
 
 func only(l []netip.Addr, v6 bool) (kept []netip.Addr) {
@@ -252,12 +298,13 @@ func (c *Client) query(ctx context.Context, q *dns.Msg, server string) (*dns.Msg
 		return nil, err
 	}
 	if r.Rcode != dns.RcodeSuccess && r.Rcode != dns.RcodeNameError {
-		return nil, fmt.Errorf("%s says %s", server, dns.RcodeToString[r.Rcode])
+		return nil, fmt.Errorf("%s says %s: %w", server, dns.RcodeToString[r.Rcode], failures[r.Rcode])
 	}
 	return r, nil
 }
 
 func answer(r *dns.Msg, kind uint16) (a Answer) {
+	a.Unknown = r.Rcode == dns.RcodeNameError
 	for _, rr := range r.Answer {
 		ttl := time.Duration(rr.Header().Ttl) * time.Second
 		var ip net.IP

@@ -44,6 +44,7 @@ type state struct {
 	hash           uint64
 	match          []lb.Criterion // of the subset, once matched is set
 	overrides      int            // how much of the list of hosts that the request names was used
+	unresolved     string         // why the host that the client asks for was not found
 	missing        int            // the status where the host that a filter insists on is not there; 0: as usual
 	hasHash        bool
 	hashed         bool

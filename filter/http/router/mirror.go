@@ -96,8 +96,12 @@ func (h *shadow) run(w *fiber.Worker) {
 		w.Current().SetLimit(fiber.Limit{At: w.Now().Add(h.times.global), Cause: errShadowTimeout})
 	}
 	// As in Envoy a copy has no client's connection: where that was going is not where the copy goes, unless a header says so.
-	to := h.cluster.Destination(&stream.Info{}, &h.Request.Header)
-	host := h.cluster.Pick(w, lb.Request{Random: draw(), Match: h.match, Destination: to})
+	q := lb.Request{Random: draw(), Match: h.match}
+	h.cluster.Aim(&q, &stream.Info{}, h.Request.Authority, &h.Request.Header)
+	if f := h.cluster.Forwarding(); f != nil {
+		f.Resolve(w, &q)
+	}
+	host := h.cluster.Pick(w, q)
 	if host == nil {
 		h.cluster.Stats.CxNoneHealthy.Inc()
 		return

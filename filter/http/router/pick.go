@@ -40,7 +40,13 @@ func (e *exchange) choose(retrying bool) *cluster.Host {
 // ask asks the balancer, again and again where the retry policy rejects hosts.
 func (e *exchange) ask(retrying bool) *cluster.Host {
 	for n := 0; ; n++ {
-		h := e.cluster.Pick(e.s.Worker, e.balance(retrying, n))
+		q := e.balance(retrying, n)
+		if f := e.cluster.Forwarding(); f != nil {
+			if e.unresolved = f.Resolve(e.s.Worker, &q); e.unresolved != "" {
+				return nil
+			}
+		}
+		h := e.cluster.Pick(e.s.Worker, q)
 		if h == nil || !retrying || n >= e.retry.hostAttempts() || !e.retry.rejects(h) {
 			return h
 		}
@@ -57,10 +63,8 @@ func (e *exchange) balance(retrying bool, n int) lb.Request {
 		}
 		e.hash, e.hasHash, e.cookies = p.Hash(&e.s.Stream, e.cookies)
 	}
-	q := lb.Request{
-		Random: draw(), Hash: e.hash, HasHash: e.hasHash, Attempt: uint32(n),
-		Destination: e.cluster.Destination(&e.s.Info, &e.s.Request.Header),
-	}
+	q := lb.Request{Random: draw(), Hash: e.hash, HasHash: e.hasHash, Attempt: uint32(n)}
+	e.cluster.Aim(&q, &e.s.Info, e.s.Request.Authority, &e.s.Request.Header)
 	if e.cluster.Subsets() {
 		q.Match, q.Fallbacks = e.criteria(), e.action.Fallbacks
 	}

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"cmp"
 	"errors"
 	"strings"
 	"syscall"
@@ -33,7 +34,7 @@ func (e *exchange) answer(err error) {
 		if e.missing != 0 {
 			status = e.missing
 		}
-		s.LocalReply(status, "no_healthy_upstream", "no healthy upstream")
+		s.LocalReply(status, cmp.Or(e.unresolved, "no_healthy_upstream"), "no healthy upstream")
 		e.attemptCount()
 		e.charge(status, nil)
 	case errors.As(err, &t):

@@ -123,7 +123,11 @@ func (s *session) host(cl *cluster.Cluster) *cluster.Host {
 	i := &stream.Info{Conn: s.c.Info, Metadata: s.c.Info.Metadata}
 	h, used := cl.Override(i, nil, s.overrides)
 	if s.overrides = used; h == nil {
-		h = cl.Pick(s.c.Worker, s.request(cl, i))
+		q := s.request(cl, i)
+		if f := cl.Forwarding(); f != nil {
+			f.Resolve(s.c.Worker, &q)
+		}
+		h = cl.Pick(s.c.Worker, q)
 	}
 	if h != nil {
 		cl.Selected(i, h)
@@ -136,7 +140,7 @@ func (s *session) request(cl *cluster.Cluster, i *stream.Info) lb.Request {
 	if own := i.Metadata["envoy.lb"]; len(own) > 0 && cl.Subsets() {
 		r.Match = lb.Merge(r.Match, lb.Criteria(own))
 	}
-	r.Destination = cl.Destination(i, nil)
+	cl.Aim(&r, i, "", nil)
 	switch p := s.p; {
 	case p.sourceIP && s.c.Info.Remote.IsValid():
 		r.Hash, r.HasHash = xxhash.Sum64String(s.c.Info.Remote.Addr().String()), true
