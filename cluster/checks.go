@@ -23,12 +23,7 @@ func (o *config) parseHealth(c *clusterv3.Cluster) (err error) {
 			return fmt.Errorf("outlier_detection.%w", err)
 		}
 	}
-	switch l := c.GetHealthChecks(); {
-	case len(l) > 0 && o.kind == originalDst:
-		return refused("health_checks", "are not supported for ORIGINAL_DST")
-	default:
-		return o.parseChecks(l)
-	}
+	return o.parseChecks(c.GetHealthChecks())
 }
 
 func (o *config) parseChecks(l []*corev3.HealthCheck) error {

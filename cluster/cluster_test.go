@@ -365,14 +365,18 @@ func TestOriginalDestination(t *testing.T) {
 	}{
 		{"where the client wanted to go", "", "", true, "10.0.0.1:81"},
 		{"not restored", "", "", false, "invalid AddrPort"},
-		{"the header is first", "10.0.0.2:80", "10.0.0.3:80", true, "10.0.0.2:81"},
-		{"then metadata", "", "10.0.0.3:80", true, "10.0.0.3:81"},
+		{"metadata are before the header", "10.0.0.2:80", "10.0.0.3:80", true, "10.0.0.3:81"},
+		{"the header", "10.0.0.2:80", "", true, "10.0.0.2:81"},
+		{"the header after bad metadata", "10.0.0.2:80", "nonsense", true, "10.0.0.2:81"},
+		{"a filter is before all", "state 10.0.0.2:80", "10.0.0.3:80", true, "10.0.0.2:81"},
 		{"a bad header", "nonsense", "", true, "10.0.0.1:81"},
 	} {
 		var h header.Map
 		i := &stream.Info{Conn: conn}
 		conn.LocalRestored = k.restored
-		if k.header != "" {
+		if v, ok := strings.CutPrefix(k.header, "state "); ok {
+			i.State = stream.FilterState{originalState: v}
+		} else if k.header != "" {
 			h.Add("x-envoy-original-dst-host", k.header)
 		}
 		if k.metadata != "" {
@@ -388,7 +392,7 @@ func TestOriginalDestination(t *testing.T) {
 			t.Errorf("%s: host %v", k.name, host)
 		}
 	}
-	if c.Stats.OriginalDstInvalid.Value() != 1 || c.Stats.MembershipTotal.Value() != 3 || len(c.Hosts()) != 3 {
+	if c.Stats.OriginalDstInvalid.Value() != 2 || c.Stats.MembershipTotal.Value() != 3 || len(c.Hosts()) != 3 {
 		t.Errorf("%d invalid, %d hosts", c.Stats.OriginalDstInvalid.Value(), c.Stats.MembershipTotal.Value())
 	}
 	c.cleanup()

@@ -260,6 +260,10 @@ func (c *Cluster) refresh() {
 	if c.closed {
 		return
 	}
+	if c.config.kind == originalDst {
+		c.countOriginals()
+		return
+	}
 	list := slices.Clone(c.hosts.Load().list)
 	for i, h := range list {
 		if h.Flags != h.member.flags {

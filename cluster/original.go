@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 
 	"github.com/outrigger-proxy/outrigger/cluster/discovery"
+	"github.com/outrigger-proxy/outrigger/cluster/health"
 	"github.com/outrigger-proxy/outrigger/cluster/pool"
 	"github.com/outrigger-proxy/outrigger/internal/header"
 	"github.com/outrigger-proxy/outrigger/internal/snapshot"
@@ -75,21 +77,28 @@ func (c *Cluster) destination(i *stream.Info, h *header.Map) netip.AddrPort {
 	return to
 }
 
+// originalState is the key of a destination that a filter has written, in Envoy's words.
+const originalState = "envoy.network.transport_socket.original_dst_address"
+
+// overridden is the destination that something else says than the socket: a filter, then metadata, then a header.
 func (c *Cluster) overridden(i *stream.Info, h *header.Map) (to netip.AddrPort) {
+	for _, s := range []stream.FilterState{i.State, connState(i)} {
+		if v, ok := s[originalState]; ok {
+			return c.parseDestination(fmt.Sprint(v))
+		}
+	}
 	o := &c.config.original
-	if h != nil && o.header != "" {
-		if v, ok := h.Get(o.header); ok {
-			if to = c.parseDestination(v); to.IsValid() {
-				return to
+	if o.metadata != nil {
+		for _, m := range []stream.Metadata{i.Metadata, connMetadata(i)} {
+			if v, ok := find(m, o.metadata); ok {
+				to = c.parseDestination(v)
+				break
 			}
 		}
 	}
-	if o.metadata == nil {
-		return to
-	}
-	for _, m := range []stream.Metadata{i.Metadata, connMetadata(i)} {
-		if v, ok := find(m, o.metadata); ok {
-			return c.parseDestination(v)
+	if !to.IsValid() && h != nil && o.header != "" {
+		if v, ok := h.Get(o.header); ok {
+			to = c.parseDestination(v)
 		}
 	}
 	return to
@@ -148,24 +157,52 @@ func (c *Cluster) newOriginal(to netip.AddrPort) *original {
 		return e
 	}
 	a := stream.Address{AddrPort: to}
-	m := &member{cluster: c, Peer: pool.NewPeer(pool.Target{Address: a, Socket: c.sockets.usual}, &c.pools, len(c.m.env.Workers))}
-	if c.detector != nil {
-		m.monitor = c.detector.NewMonitor(a.String(), func() {}) // whether it is ejected changes nothing: the client has chosen it
-		c.m.post(func() { c.detector.Add(m.monitor) })
-	}
-	e := &original{host: newHost(&discovery.Endpoint{Address: a, Weight: 1}, &discovery.Group{}, m)}
+	point := discovery.Endpoint{Address: a, Hostname: c.Name + a.String(), Weight: 1}
+	m := &member{cluster: c, Peer: pool.NewPeer(pool.Target{Address: a, Hostname: point.Hostname, Socket: c.sockets.usual}, &c.pools, len(c.m.env.Workers))}
+	c.judgeOriginal(m, &point)
+	e := &original{host: newHost(&point, &discovery.Group{}, m)}
 	next := make(map[netip.AddrPort]*original, len(old)+1)
 	maps.Copy(next, old)
 	next[to] = e
 	o.set.Store(&next)
-	c.countOriginals(len(next))
+	c.Stats.MembershipChange.Inc()
+	c.countOriginals()
 	return e
 }
 
-func (c *Cluster) countOriginals(n int) {
-	c.Stats.MembershipChange.Inc()
-	c.Stats.MembershipTotal.Set(int64(n))
-	c.Stats.MembershipHealthy.Set(int64(n))
+// judgeOriginal lets a host be checked and judged, which is shown and counted; it is used all the same, since the client has chosen it.
+func (c *Cluster) judgeOriginal(m *member, e *discovery.Endpoint) {
+	if c.detector == nil && len(c.checkers) == 0 {
+		return
+	}
+	if c.detector != nil {
+		m.monitor = c.detector.NewMonitor(e.Address.String(), func() {
+			m.flags.Set(health.FailedOutlier, m.monitor.Ejected())
+			m.show()
+			c.touch()
+		})
+	}
+	c.m.post(func() {
+		if c.closed {
+			return
+		}
+		if c.detector != nil {
+			c.detector.Add(m.monitor)
+		}
+		c.examine(m, e, &discovery.Group{})
+		m.show()
+		c.touch()
+	})
+}
+
+func (c *Cluster) countOriginals() {
+	all := *c.originals.set.Load()
+	sound := int64(0)
+	for _, e := range all {
+		sound += int64(flag(!e.host.Standing().Unhealthy()))
+	}
+	c.Stats.MembershipTotal.Set(int64(len(all)))
+	c.Stats.MembershipHealthy.Set(sound)
 }
 
 // startOriginals begins to forget hosts that nobody has asked for during a cleanup interval and that have no connection.
@@ -186,15 +223,13 @@ func (c *Cluster) cleanup() {
 		if e.used.Swap(false) || e.host.Stats.CxActive.Load() > 0 {
 			next[k] = e
 		} else {
-			e.host.Drain(c.m.env.Workers)
-			if c.detector != nil {
-				c.detector.Remove(e.host.Outlier)
-			}
+			c.dismiss(e.host.member)
 		}
 	}
 	if len(next) != len(old) {
 		o.set.Store(&next)
-		c.countOriginals(len(next))
+		c.Stats.MembershipChange.Inc()
+		c.countOriginals()
 	}
 }
 
@@ -203,7 +238,7 @@ func (c *Cluster) closeOriginals() {
 		c.stopCleanup()
 	}
 	for _, e := range *c.originals.set.Load() {
-		e.host.Drain(c.m.env.Workers)
+		c.dismiss(e.host.member)
 	}
 }
 

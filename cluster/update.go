@@ -36,7 +36,7 @@ func (c *Cluster) apply(a *discovery.Assignment) {
 		weights[place{g.Locality, g.Priority}] = g.Weight
 		for j := range g.Endpoints {
 			m := c.member(&g.Endpoints[j], g, members)
-			changed = changed || m.host == nil
+			changed = changed || m.host == nil || c.config.kind == logicalDNS && m.host.Address != g.Endpoints[j].Address
 			m.host = c.host(&g.Endpoints[j], g, m)
 			list = append(list, m.host)
 		}
