@@ -10,6 +10,7 @@ import (
 	"github.com/outrigger-proxy/outrigger/cluster/health"
 	"github.com/outrigger-proxy/outrigger/cluster/outlier"
 	"github.com/outrigger-proxy/outrigger/cluster/pool"
+	"github.com/outrigger-proxy/outrigger/internal/logfile"
 	"github.com/outrigger-proxy/outrigger/internal/stats"
 )
 
@@ -91,7 +92,7 @@ func (c *Cluster) checker(check *health.Config) (*health.Checker, error) {
 		if err != nil {
 			return nil, fmt.Errorf("event_log_path: %w", err)
 		}
-		env.Logs = append(env.Logs, health.NewLog(f))
+		env.Logs = append(env.Logs, logfile.NewEvents(f))
 	}
 	return health.New(check, env), nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/outrigger-proxy/outrigger/internal/fiber"
 	"github.com/outrigger-proxy/outrigger/internal/http1"
 	"github.com/outrigger-proxy/outrigger/internal/http2"
+	"github.com/outrigger-proxy/outrigger/internal/logfile"
 	"github.com/outrigger-proxy/outrigger/internal/runtime"
 	"github.com/outrigger-proxy/outrigger/internal/stats"
 	"github.com/outrigger-proxy/outrigger/internal/stream"
@@ -36,7 +37,7 @@ type Env struct {
 	// Traffic says whether the cluster has had any since it is there.
 	Traffic func() bool
 	// Logs take the events.
-	Logs []*Log
+	Logs []*logfile.Events // of envoy.data.core.v3.HealthCheckEvent
 }
 
 // Result is what a check has come to.

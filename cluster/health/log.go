@@ -1,23 +1,13 @@
 package health
 
 import (
-	"time"
-
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	datacorev3 "github.com/envoyproxy/go-control-plane/envoy/data/core/v3"
 	"google.golang.org/protobuf/types/known/structpb"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/outrigger-proxy/outrigger/internal/logfile"
-	"github.com/outrigger-proxy/outrigger/internal/protofile"
 	"github.com/outrigger-proxy/outrigger/internal/stream"
 )
-
-// Log is a file with a line of JSON for each event (envoy.data.core.v3.HealthCheckEvent).
-type Log struct{ file *logfile.File }
-
-// NewLog writes to f.
-func NewLog(f *logfile.File) *Log { return &Log{f} }
 
 // event puts what has happened into e.
 type event func(e *datacorev3.HealthCheckEvent)
@@ -62,15 +52,16 @@ func noLongerDegraded() event {
 	}
 }
 
-func (l *Log) write(s *Session, put event) {
+// message is what is logged of an event.
+func (s *Session) message(put event) *datacorev3.HealthCheckEvent {
 	h := s.host
 	e := &datacorev3.HealthCheckEvent{
-		HealthCheckerType: s.c.config.kind, Host: address(h.Address), ClusterName: s.c.env.Cluster, Timestamp: timestamppb.New(time.Now().Truncate(time.Millisecond)),
+		HealthCheckerType: s.c.config.kind, Host: address(h.Address), ClusterName: s.c.env.Cluster, Timestamp: logfile.Moment(),
 		Metadata: metadata(h.Metadata),
 		Locality: &corev3.Locality{Region: h.Region, Zone: h.Zone, SubZone: h.Subzone},
 	}
 	put(e)
-	l.file.Write(-1, protofile.Line(e))
+	return e
 }
 
 // address turns an address back into its proto.

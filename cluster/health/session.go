@@ -262,6 +262,6 @@ func (s *Session) tell(c change, passed bool) {
 
 func (s *Session) log(e event) {
 	for _, l := range s.c.env.Logs {
-		l.write(s, e)
+		l.Write(s.message(e))
 	}
 }

@@ -4,18 +4,16 @@ import (
 	"time"
 
 	dataclusterv3 "github.com/envoyproxy/go-control-plane/envoy/data/cluster/v3"
-	"google.golang.org/protobuf/types/known/timestamppb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/outrigger-proxy/outrigger/internal/logfile"
-	"github.com/outrigger-proxy/outrigger/internal/protofile"
 )
 
 // Log is the event log: a line of JSON for each ejection and for its end (envoy.data.cluster.v3.OutlierDetectionEvent).
-type Log struct{ file *logfile.File }
+type Log struct{ *logfile.Events }
 
 // NewLog writes to f.
-func NewLog(f *logfile.File) *Log { return &Log{f} }
+func NewLog(f *logfile.File) *Log { return &Log{logfile.NewEvents(f)} }
 
 func (l *Log) eject(d *Detector, m *Monitor, k Kind, enforced bool) {
 	if l == nil {
@@ -59,9 +57,9 @@ func (l *Log) uneject(d *Detector, m *Monitor) {
 
 // write completes and writes an event; last is when the one before it was, 0: there was none.
 func (l *Log) write(d *Detector, m *Monitor, v *dataclusterv3.OutlierDetectionEvent, last time.Duration) {
-	v.Timestamp, v.ClusterName, v.UpstreamUrl, v.NumEjections = timestamppb.New(time.Now().Truncate(time.Millisecond)), d.env.Cluster, m.address, m.ejections
+	v.Timestamp, v.ClusterName, v.UpstreamUrl, v.NumEjections = logfile.Moment(), d.env.Cluster, m.address, m.ejections
 	if last > 0 {
 		v.SecsSinceLastAction = wrapperspb.UInt64(uint64((d.env.Now() - last) / time.Second))
 	}
-	l.file.Write(-1, protofile.Line(v))
+	l.Write(v)
 }

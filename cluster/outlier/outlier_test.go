@@ -1,25 +1,17 @@
 package outlier
 
 import (
-	"encoding/json"
 	"fmt"
-	"math"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
-	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/matcher/v3"
 
-	"github.com/outrigger-proxy/outrigger/internal/logfile"
 	"github.com/outrigger-proxy/outrigger/internal/protofile"
 	"github.com/outrigger-proxy/outrigger/internal/stats"
-	"github.com/outrigger-proxy/outrigger/internal/stream"
 )
 
 // rig is a detector whose clock and chance belong to the test. What it posts runs at once.
@@ -226,101 +218,6 @@ func TestJitter(t *testing.T) {
 	}
 }
 
-// TestSuccessRate is the example of Envoy's documentation: 50, 100, 100, 100, 100 have the mean 90 and the deviation 20.
-func TestSuccessRate(t *testing.T) {
-	for _, c := range []struct {
-		config string
-		bad    int // of 100 requests to host 0
-		others int // requests of each of the others
-		out    bool
-	}{
-		{"", 50, 100, true},
-		{"success_rate_stdev_factor: 2000", 50, 100, false}, // 50 is not below 50
-		{"success_rate_minimum_hosts: 6", 50, 100, false},
-		{"success_rate_request_volume: 101", 50, 200, false},
-		{"", 50, 99, false}, // too few hosts with 100 requests
-		{"enforcing_success_rate: 0", 50, 100, false},
-		{"", 0, 100, false},
-	} {
-		r := newRig(t, "consecutive_5xx: 1000, max_ejection_percent: 100, "+c.config, 5)
-		for i := range r.m {
-			n, bad := c.others, 0
-			if i == 0 {
-				n, bad = 100, c.bad
-			}
-			r.report(i, slices.Repeat([]int{200}, n-bad)...)
-			r.report(i, slices.Repeat([]int{500}, bad)...)
-		}
-		r.d.Sweep()
-		if got := r.m[0].Ejected(); got != c.out {
-			t.Errorf("%q: ejected %v", c.config, got)
-		}
-		if c.config == "" && c.bad == 50 && c.others == 100 {
-			if v := r.d.Rate(false); math.Abs(v.Average-90) > 1e-9 || math.Abs(v.Threshold-52) > 1e-9 {
-				t.Errorf("%+v", v)
-			}
-			if r.m[0].SuccessRate(false) != 50 || r.m[0].SuccessRate(true) != -1 {
-				t.Error("the rates that /clusters shows")
-			}
-			r.want("detected", &r.d.stats.DetectedRate, 1)
-			r.want("enforced", &r.d.stats.EnforcedRate, 1)
-		}
-		r.d.Sweep() // the counts of an interval are its own
-		if r.m[1].SuccessRate(false) != -1 {
-			t.Error("requests were counted twice")
-		}
-	}
-}
-
-func TestFailurePercentage(t *testing.T) {
-	for _, c := range []struct {
-		config string
-		bad    int
-		out    bool
-	}{
-		{"enforcing_failure_percentage: 100", 85, true},
-		{"enforcing_failure_percentage: 100", 84, false},
-		{"enforcing_failure_percentage: 100, failure_percentage_threshold: 10", 10, true},
-		{"", 100, false},
-		{"enforcing_failure_percentage: 100, failure_percentage_minimum_hosts: 4", 85, false},
-		{"enforcing_failure_percentage: 100, failure_percentage_request_volume: 101", 85, false},
-	} {
-		r := newRig(t, "consecutive_5xx: 1000, max_ejection_percent: 100, success_rate_minimum_hosts: 100, failure_percentage_minimum_hosts: 3, "+c.config, 3)
-		if strings.Contains(c.config, "minimum_hosts") { // the later of two keys would be refused
-			r = newRig(t, "consecutive_5xx: 1000, max_ejection_percent: 100, success_rate_minimum_hosts: 100, "+c.config, 3)
-		}
-		for i := range r.m {
-			bad := 0
-			if i == 0 {
-				bad = c.bad
-			}
-			r.report(i, slices.Repeat([]int{500}, bad)...)
-			r.report(i, slices.Repeat([]int{200}, 100-bad)...)
-		}
-		r.d.Sweep()
-		if got := r.m[0].Ejected(); got != c.out {
-			t.Errorf("%q with %d of 100: ejected %v", c.config, c.bad, got)
-		}
-	}
-}
-
-func TestSplitRates(t *testing.T) {
-	r := newRig(t, "split_external_local_origin_errors: true, max_ejection_percent: 100, consecutive_local_origin_failure: 1000", 5)
-	for i := range r.m {
-		res := Connected
-		if i == 3 {
-			res = ConnectFailed
-		}
-		r.report(i, results(res, 100)...)
-		r.report(i, slices.Repeat([]int{200}, 100)...)
-	}
-	r.d.Sweep()
-	if got := r.out(); !slices.Equal(got, []int{3}) {
-		t.Errorf("out: %v", got)
-	}
-	r.want("by local origin", &r.d.stats.EnforcedRateLocal, 1)
-}
-
 func TestActiveCheckUnejects(t *testing.T) {
 	for config, back := range map[string]bool{"": true, ", successful_active_health_check_uneject_host: false": false} {
 		r := newRig(t, "max_ejection_percent: 100"+config, 1)
@@ -462,57 +359,6 @@ func TestParse(t *testing.T) {
 	}
 }
 
-func TestLog(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "log")
-	set := logfile.New(logfile.Options{FlushInterval: time.Millisecond}, (&stats.Store{}).Root())
-	f, err := set.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := newRig(t, "max_ejection_percent: 60, success_rate_minimum_hosts: 3, success_rate_stdev_factor: 1000, enforcing_success_rate: 0", 3)
-	r.d.env.Log = NewLog(f)
-	r.report(0, 500, 500, 500, 500, 500)
-	r.now += 31 * time.Second
-	r.d.Sweep()
-	for i := range r.m {
-		status := 200
-		if i == 2 {
-			status = 404
-		}
-		r.report(i, slices.Repeat([]int{status}, 100)...)
-	}
-	r.report(1, slices.Repeat([]int{200, 500}, 50)...)
-	r.d.Sweep()
-	set.Close()
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got []map[string]any
-	for line := range strings.Lines(string(raw)) {
-		v := map[string]any{}
-		if err := json.Unmarshal([]byte(line), &v); err != nil {
-			t.Fatalf("%s: %v", line, err)
-		}
-		if v["timestamp"] == nil || v["cluster_name"] != "c" {
-			t.Errorf("%s", line)
-		}
-		got = append(got, v)
-	}
-	if len(got) != 3 {
-		t.Fatalf("%s", raw)
-	}
-	if e := got[0]; e["type"] != "CONSECUTIVE_5XX" || e["action"] != "EJECT" || e["enforced"] != true || e["upstream_url"] != "10.0.0.1:80" || e["num_ejections"] != 1. || e["eject_consecutive_event"] == nil {
-		t.Errorf("%v", e)
-	}
-	if e := got[1]; e["action"] != "UNEJECT" || e["secs_since_last_action"] != "31" {
-		t.Errorf("%v", e)
-	}
-	if e := got[2]; e["type"] != "SUCCESS_RATE" || e["enforced"] != false || e["eject_success_rate_event"].(map[string]any)["host_success_rate"] != 75. {
-		t.Errorf("%v", e)
-	}
-}
-
 func FuzzReports(f *testing.F) {
 	f.Add([]byte{1, 2, 3, 4, 5, 6, 7, 8, 9}, true)
 	f.Fuzz(func(t *testing.T, script []byte, split bool) {
@@ -539,37 +385,4 @@ func FuzzReports(f *testing.F) {
 			}
 		}
 	})
-}
-
-func TestErrors(t *testing.T) {
-	for text, want := range map[string]string{
-		"any_match: true": "",
-		"http_response_headers_match: {headers: [{name: ':status', string_match: {exact: '404'}}, {name: x, present_match: true}]}":               "",
-		"and_match: {rules: [{any_match: true}, {http_request_headers_match: {}}]}":                                                               "and_match.rules[1].",
-		"not_match: {http_response_generic_body_match: {patterns: [{string_match: x}]}}":                                                          "not_match.",
-		"or_match: {rules: [{any_match: true}, {http_response_headers_match: {headers: [{name: x, string_match: {safe_regex: {regex: '('}}}]}}]}": "or_match.rules[1].http_response_headers_match.headers[0]",
-	} {
-		p := &matcherv3.MatchPredicate{}
-		if _, err := protofile.Parse([]byte("{"+text+"}"), protofile.YAML, p); err != nil {
-			t.Fatal(err)
-		}
-		e, err := ParseErrors(p)
-		switch {
-		case want != "" && (err == nil || !strings.HasPrefix(err.Error(), want)):
-			t.Errorf("%s: %v", text, err)
-		case want == "" && err != nil:
-			t.Errorf("%s: %v", text, err)
-		case want == "" && strings.HasPrefix(text, "http"):
-			r := &stream.Response{Status: 404}
-			if e(r) {
-				t.Error("one of two headers is enough")
-			}
-			if r.Header.Set("x", "1"); !e(r) {
-				t.Error("both are there")
-			}
-		}
-	}
-	if e, err := ParseErrors(nil); e != nil || err != nil {
-		t.Error("no matcher")
-	}
 }
