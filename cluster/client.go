@@ -2,11 +2,13 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"sync"
 
+	"github.com/outrigger-proxy/outrigger/internal/stream"
 	"github.com/outrigger-proxy/outrigger/lb"
 )
 
@@ -24,24 +26,16 @@ func (c *Cluster) Dialer() (func(context.Context) (net.Conn, error), error) {
 		c.Stats.CxNoneHealthy.Inc()
 		return nil, fmt.Errorf("no healthy upstream in cluster '%s'", c.Name)
 	}
-	network, address := "tcp", h.Address.AddrPort.String()
-	if h.Address.Path != "" {
-		network, address = "unix", h.Address.Path
-	}
 	socket := c.sockets.choose(h.Metadata, nil)
-	plain, ok := socket.(PlainSocket)
-	if _, raw := socket.(rawBuffer); !ok && !raw {
-		return nil, fmt.Errorf("cluster '%s': the transport socket does not serve clients of the proxy's own", c.Name)
+	if _, ok := socket.(PlainSocket); !ok && socket != (rawBuffer{}) {
+		return nil, fmt.Errorf("cluster '%s': %w", c.Name, errNotPlain)
 	}
 	limit := c.config.connectTimeout
 	return func(ctx context.Context) (net.Conn, error) {
 		ctx, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()
 		c.Stats.CxTotal.Inc()
-		conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
-		if err == nil && ok {
-			conn, err = shake(ctx, plain, conn, h.Hostname)
-		}
+		conn, err := dialPlain(ctx, h.Address, socket, h.Hostname)
 		if err != nil {
 			c.Stats.CxConnectFail.Inc()
 			h.Stats.CxConnectFail.Add(1)
@@ -50,6 +44,21 @@ func (c *Cluster) Dialer() (func(context.Context) (net.Conn, error), error) {
 		c.Stats.CxActive.Inc()
 		return &clientConn{Conn: conn, c: c}, nil
 	}, nil
+}
+
+var errNotPlain = errors.New("the transport socket does not serve clients of the proxy's own")
+
+// dialPlain connects to an address on an ordinary goroutine; the socket is a PlainSocket, or bytes as they are.
+func dialPlain(ctx context.Context, to stream.Address, socket any, hostname string) (net.Conn, error) {
+	network, address := "tcp", to.AddrPort.String()
+	if to.Path != "" {
+		network, address = "unix", to.Path
+	}
+	conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+	if s, ok := socket.(PlainSocket); ok && err == nil {
+		return shake(ctx, s, conn, hostname)
+	}
+	return conn, err
 }
 
 func shake(ctx context.Context, s PlainSocket, c net.Conn, hostname string) (net.Conn, error) {

@@ -42,7 +42,7 @@ func TestFields(t *testing.T) {
 		&casev3.PreserveCaseFormatterConfig{}, &httpv3.HttpProtocolOptions{}, &tcpv3.TcpProtocolOptions{}, &dnsv3.DnsCluster{}, &aggregatev3.ClusterConfig{}, &forwardv3.ClusterConfig{}, &forwardv3.SubClustersConfig{},
 		&cachev3.DnsCacheConfig{}, &cachev3.DnsCacheCircuitBreakers{}, &matcherv3.AddressMatcher{},
 		&roundv3.RoundRobin{}, &leastv3.LeastRequest{}, &randomv3.Random{}, &wrrv3.WrrLocality{}, &ringv3.RingHash{}, &maglevv3.Maglev{}, &pickv3.PickFirst{},
-		&subsetv3.Subset{}, &overridev3.OverrideHost{}, &awarev3.LoadAwareLocality{}, &clientv3.ClientSideWeightedRoundRobin{}, &providedv3.ClusterProvided{}, &commonv3.ConsistentHashingLbConfig{}, &commonv3.LocalityLbConfig{}, &commonv3.SlowStartConfig{},
+		&subsetv3.Subset{}, &overridev3.OverrideHost{}, &awarev3.LoadAwareLocality{}, &clientv3.ClientSideWeightedRoundRobin{}, &providedv3.ClusterProvided{}, &commonv3.ConsistentHashingLbConfig{}, &commonv3.LocalityLbConfig{}, &commonv3.SlowStartConfig{}, &commonv3.OrcaOobReportingConfig{},
 		&caresv3.CaresDnsResolverConfig{}, &getaddrinfov3.GetAddrInfoDnsResolverConfig{},
 	)
 }

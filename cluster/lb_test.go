@@ -60,7 +60,6 @@ func TestRefusedPolicies(t *testing.T) {
 		typed(policies+"subset.v3.Subset", "subset_lb_policy: {}"):                                                                                             "subset_lb_policy.policies: didn't find",
 		typed(policies+"subset.v3.Subset", "subset_lb_policy: "+policy(policies+"subset.v3.Subset", "subset_lb_policy: {}")):                                   "a subset policy within another",
 		typed(policies+"wrr_locality.v3.WrrLocality", "endpoint_picking_policy: {}"):                                                                           "endpoint_picking_policy.policies: didn't find",
-		typed(policies+"client_side_weighted_round_robin.v3.ClientSideWeightedRoundRobin", "enable_oob_load_report: true"):                                     "enable_oob_load_report: out-of-band",
 		ours("speed: 1"):        "value.speed: no such field",
 		ours("decay_time: 5"):   "value.decay_time: a duration of more than 0s",
 		ours("default_rtt: 0s"): "value.default_rtt: a duration of more than 0s",

@@ -121,9 +121,11 @@ func (o *config) typedConsistent(p *commonv3.ConsistentHashingLbConfig) error {
 	return nil
 }
 
-func (o *config) clientWeighted(p *clientv3.ClientSideWeightedRoundRobin) error {
+func (o *config) clientWeighted(p *clientv3.ClientSideWeightedRoundRobin) (err error) {
 	if p.GetEnableOobLoadReport().GetValue() {
-		return refused("enable_oob_load_report", "out-of-band load reports are not supported yet")
+		if o.lb.learning.stream, err = parseOutOfBand(p); err != nil {
+			return err
+		}
 	}
 	o.lb.learning.orca = &lb.Orca{
 		Blackout:   duration(p.GetBlackoutPeriod(), 10*time.Second),
@@ -139,12 +141,17 @@ func (o *config) clientWeighted(p *clientv3.ClientSideWeightedRoundRobin) error 
 
 func (o *config) loadAware(p *awarev3.LoadAwareLocality) error {
 	switch {
-	case p.GetEnableOobLoadReport().GetValue():
-		return refused("enable_oob_load_report", "out-of-band load reports are not supported yet")
 	case o.lb.subset != nil || o.lb.learning.areas != nil:
 		return refused("endpoint_picking_policy", "a load_aware_locality policy within another or within subset is not supported")
 	}
 	l := &o.lb.learning
+	if p.GetEnableOobLoadReport().GetValue() {
+		stream, err := parseOutOfBand(p)
+		if err != nil {
+			return err
+		}
+		l.stream = stream
+	}
 	l.period = duration(p.GetWeightUpdatePeriod(), time.Second)
 	smoothing := duration(p.GetSmoothingTimeConstant(), 5*time.Second)
 	l.areas = &lb.LoadAware{

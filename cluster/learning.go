@@ -25,6 +25,7 @@ type learning struct {
 	period time.Duration
 	ewma   *lb.PeakEWMA  // latencies; nil: no
 	areas  *lb.LoadAware // load reports, for localities; nil: no
+	stream *outOfBand    // where the reports come from; nil: from responses
 }
 
 func (l *learning) on() bool { return l.orca != nil || l.ewma != nil || l.areas != nil }
@@ -88,17 +89,21 @@ func (c *Cluster) Learn(w *fiber.Worker, h *Host, head *header.Map, took time.Du
 // LearnTrailer takes in a load report, which may stand in the trailer as well.
 func (c *Cluster) LearnTrailer(w *fiber.Worker, h *Host, fields *header.Map) {
 	l := &c.config.lb.learning
-	if l.orca == nil && l.areas == nil || h.member.load == nil {
+	if l.orca == nil && l.areas == nil || l.stream != nil || h.member.load == nil {
 		return
 	}
-	r, ok, _ := orca.Read(fields)
-	switch {
-	case !ok: // a report that nobody understands is none
-	case l.areas != nil:
-		l.areas.Learn(h.member.load, &r, c.moment(w))
-	default:
-		_ = l.orca.Learn(h.member.load, &r, c.moment(w)) // neither is one without a rate or a utilization
+	if r, ok, _ := orca.Read(fields); ok { // a report that nobody understands is none
+		_ = l.learn(h.member, &r, c.moment(w)) // neither is one without a rate or a utilization
 	}
+}
+
+// learn takes in a report of a host. Any goroutine may call it.
+func (l *learning) learn(m *member, r *orca.Report, now time.Duration) error {
+	if l.areas != nil {
+		l.areas.Learn(m.load, r, now)
+		return nil
+	}
+	return l.orca.Learn(m.load, r, now)
 }
 
 // LearnFailure takes in that a request has come to no response: that is no quick one.

@@ -328,6 +328,9 @@ func (c *Cluster) discard(m *Manager) {
 		stats.Drop[pool.Budgets](c.Codes)
 	}
 	c.dropHash()
+	if c.reporter != nil {
+		stats.Drop[reportStats](c.Codes.Sub("lb_orca_oob"))
+	}
 	for zone := range c.zones {
 		stats.Drop[pool.ZoneResponses](c.zoneScope(zone))
 	}
@@ -412,6 +415,10 @@ func (m *Manager) build(p *clusterv3.Cluster, static bool) (*Cluster, error) {
 		c.discard(m)
 		return nil, err
 	}
+	if err := c.report(); err != nil {
+		c.discard(m)
+		return nil, err
+	}
 	if err := c.begin(); err != nil {
 		c.discard(m)
 		return nil, err
@@ -458,6 +465,9 @@ func (m *Manager) count(r dns.Resolver) {
 // start asks the questions.
 func (c *Cluster) start() {
 	c.startHealth()
+	if c.reporter != nil {
+		c.reporter.start()
+	}
 	c.weigh()
 	switch {
 	case c.source != nil:

@@ -29,6 +29,8 @@ type member struct {
 	checks []check         // by checker; none: it is not checked
 	wish   discovery.Check // of its endpoint
 	flags  health.Flags
+	// stopReports ends the stream of its load reports; nil: there is none.
+	stopReports func()
 }
 
 // show lets everybody see the flags as they are now: not each change makes another version of the hosts.
@@ -74,6 +76,9 @@ func (c *Cluster) member(e *discovery.Endpoint, g *discovery.Group, members map[
 		}
 		c.watch(m, e.Address.String())
 		c.examine(m, e, g)
+		if c.reporter != nil {
+			c.reporter.add(m)
+		}
 	} else {
 		m.Move(to)
 		if m.wish != e.Check {
@@ -240,6 +245,10 @@ func (c *Cluster) forget(m *member) {
 func (c *Cluster) dismiss(m *member) {
 	m.Drain(c.m.env.Workers)
 	c.release(m)
+	if m.stopReports != nil {
+		m.stopReports()
+		m.stopReports = nil
+	}
 	if m.monitor != nil && !c.closed {
 		c.detector.Remove(m.monitor)
 	}

@@ -47,7 +47,7 @@ func Read(h *header.Map) (r Report, ok bool, err error) {
 	case "JSON":
 		p := &orcav3.OrcaLoadReport{}
 		if err = (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal([]byte(text), p); err == nil {
-			r = report(p)
+			r = Of(p)
 		}
 	case "BIN":
 		r, err = binary(text)
@@ -68,10 +68,11 @@ func binary(v string) (Report, error) {
 	if err := proto.Unmarshal(b, p); err != nil {
 		return Report{}, err
 	}
-	return report(p), nil
+	return Of(p), nil
 }
 
-func report(p *orcav3.OrcaLoadReport) Report {
+// Of reads a message.
+func Of(p *orcav3.OrcaLoadReport) Report {
 	return Report{
 		CPU: p.GetCpuUtilization(), Memory: p.GetMemUtilization(), Application: p.GetApplicationUtilization(), RPS: p.GetRpsFractional(), EPS: p.GetEps(),
 		Named: p.GetNamedMetrics(), Utilization: p.GetUtilization(), Cost: p.GetRequestCost(),
