@@ -105,7 +105,7 @@ func TestRefused(t *testing.T) {
 		{"common_lb_config: {consistent_hashing_lb_config: {use_hostname_for_hashing: true}}", "common_lb_config.consistent_hashing_lb_config.use_hostname_for_hashing: "},
 		{"lb_subset_config: {subset_selectors: [{keys: [a, b], fallback_policy: NO_FALLBACK, fallback_keys_subset: [a]}]}", "subset_selectors[0].fallback_keys_subset: "},
 		{"load_balancing_policy: {policies: [{typed_extension_config: {name: w, typed_config: {'@type': type.googleapis.com/envoy.extensions.load_balancing_policies.wrr_locality.v3.WrrLocality, endpoint_picking_policy: {policies: [{typed_extension_config: {name: r, typed_config: {'@type': type.googleapis.com/envoy.extensions.load_balancing_policies.random.v3.Random}}}]}}}}]}", "endpoint_picking_policy: WrrLocality takes no policy"},
-		{"load_assignment: {cluster_name: c, policy: {drop_overloads: [{category: x}]}}", "load_assignment.policy.drop_overloads"},
+		{"load_assignment: {cluster_name: c, policy: {drop_overloads: [{category: x}, {category: z}]}}", "load_assignment.policy.drop_overloads: 2 categories"},
 		{"upstream_bind_config: {extra_source_addresses: [{address: {address: 1.2.3.4, port_value: 0}}]}", "upstream_bind_config.source_address: is required"},
 		{"filters: [{name: x}]", "filters[0]: Didn't find a registered implementation for name: 'x'"},
 		{"circuit_breakers: {per_host_thresholds: [{max_requests: 1}]}", "circuit_breakers.per_host_thresholds[0]"},

@@ -49,6 +49,7 @@ func (c *Cluster) discover() (discovery.Source, error) {
 	}
 	s, err := edssource.New(edssource.Config{
 		Name: c.config.eds.name, From: c.config.eds.from, Source: c.m.env.Resources, Scope: c.Codes, Counts: counts{c.Stats},
+		After: c.m.after, Limited: &c.Stats.AssignmentTimeout, Stale: &c.Stats.AssignmentStale,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("eds_cluster_config.eds_config.%w", err)

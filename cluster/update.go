@@ -45,6 +45,7 @@ func (c *Cluster) apply(a *discovery.Assignment) {
 	changed = changed || len(members) != len(c.members)
 	gone := c.members
 	c.members, c.weights, c.assignment = members, weights, a
+	c.drop.Store(min(a.Drop, discovery.Million/100*c.m.env.Runtime.Load().Uint("load_balancing_policy.drop_overload_limit", 100)))
 	c.publish(list, weights, a)
 	if changed {
 		c.Stats.MembershipChange.Inc()

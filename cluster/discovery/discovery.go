@@ -16,6 +16,10 @@ type Assignment struct {
 	Overprovisioning uint32
 	// WeightedHealth is weighted_priority_health: a priority's health counts weights, not hosts.
 	WeightedHealth bool
+	// Drop is the share of requests, in millionths, that goes to nobody (drop_overloads).
+	Drop uint64
+	// Stale is how long endpoints may be used that a control plane has assigned (endpoint_stale_after); 0: for ever.
+	Stale time.Duration
 }
 
 // Group are the endpoints of one locality and priority.

@@ -8,6 +8,7 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 
 	"github.com/outrigger-proxy/outrigger/internal/stream"
 )
@@ -16,6 +17,13 @@ const (
 	defaultOverprovisioning = 140
 	maxWeight               = 1<<32 - 1
 )
+
+// Million is the whole in parts of a million.
+const Million = 1_000_000
+
+var millionths = map[typev3.FractionalPercent_DenominatorType]uint64{
+	typev3.FractionalPercent_HUNDRED: 10_000, typev3.FractionalPercent_TEN_THOUSAND: 100, typev3.FractionalPercent_MILLION: 1,
+}
 
 // Parse reads an assignment. With names set, endpoints may be DNS names; otherwise they are refused as Envoy refuses them.
 // Its errors begin with the path below load_assignment.
@@ -39,12 +47,17 @@ func Parse(p *endpointv3.ClusterLoadAssignment, names bool) (*Assignment, error)
 }
 
 func (a *Assignment) policy(p *endpointv3.ClusterLoadAssignment_Policy) error {
-	if len(p.GetDropOverloads()) > 0 {
-		return errors.New("drop_overloads: dropping a share of the load is not supported yet")
+	if n := len(p.GetDropOverloads()); n > 1 {
+		return fmt.Errorf("drop_overloads: %d categories, and only one is supported", n)
 	}
-	if p.GetEndpointStaleAfter() != nil {
-		return errors.New("endpoint_stale_after: stale assignments are not supported yet")
+	for _, d := range p.GetDropOverloads() {
+		share := d.GetDropPercentage()
+		a.Drop = uint64(share.GetNumerator()) * millionths[share.GetDenominator()]
+		if a.Drop > Million {
+			return fmt.Errorf("drop_overloads[0].drop_percentage: %d is more than everything", share.GetNumerator())
+		}
 	}
+	a.Stale = p.GetEndpointStaleAfter().AsDuration()
 	if f := p.GetOverprovisioningFactor(); f != nil {
 		a.Overprovisioning = f.GetValue()
 	}

@@ -3,6 +3,7 @@ package eds
 
 import (
 	"fmt"
+	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
@@ -19,6 +20,9 @@ type Config struct {
 	Source subscription.Source
 	Scope  stats.Scope // cluster.<name>.
 	Counts discovery.Counts
+	After  discovery.Timer
+	// Limited counts assignments that hold for a time, Stale those that have not been renewed in it.
+	Limited, Stale *stats.Counter
 }
 
 // Source is a discovery.Source.
@@ -29,6 +33,8 @@ type Source struct {
 	// owned by the control loop
 	update func(*discovery.Assignment)
 	closed bool
+	stale  time.Duration // of the current assignment
+	stop   func()        // of the time that it holds for
 }
 
 // New makes a source; nothing is asked for before Start. The error begins with the field of eds_config.
@@ -50,6 +56,7 @@ func (s *Source) Start(update func(*discovery.Assignment)) {
 // Close ends it.
 func (s *Source) Close() {
 	s.closed = true
+	s.rest()
 	s.wish.Close()
 }
 
@@ -70,6 +77,7 @@ func (w watcher) Update(u *subscription.Update) error {
 	}
 	if u.Resources[0].Same {
 		s.config.Counts.Unchanged()
+		s.expire()
 		return nil
 	}
 	p, ok := u.Resources[0].Message.(*endpointv3.ClusterLoadAssignment)
@@ -80,8 +88,30 @@ func (w watcher) Update(u *subscription.Update) error {
 	if err != nil {
 		return err
 	}
+	s.stale = a.Stale
+	s.expire()
 	s.update(a)
 	return nil
+}
+
+// expire begins the time for which the assignment that has come holds; nothing is left of it afterwards.
+func (s *Source) expire() {
+	s.rest()
+	if s.stale == 0 {
+		return
+	}
+	s.config.Limited.Inc()
+	s.stop = s.config.After(s.stale, func() {
+		s.config.Stale.Inc()
+		s.update(&discovery.Assignment{Overprovisioning: 140})
+	})
+}
+
+func (s *Source) rest() {
+	if s.stop != nil {
+		s.stop()
+		s.stop = nil
+	}
 }
 
 // Failed lets nobody wait any longer.

@@ -95,6 +95,11 @@ func (h *shadow) run(w *fiber.Worker) {
 	if h.times.global > 0 {
 		w.Current().SetLimit(fiber.Limit{At: w.Now().Add(h.times.global), Cause: errShadowTimeout})
 	}
+	if drop, _ := h.cluster.Drops(draw()); drop {
+		h.reply.Status = 503
+		h.charge()
+		return
+	}
 	// As in Envoy a copy has no client's connection: where that was going is not where the copy goes, unless a header says so.
 	q := lb.Request{Random: draw(), Match: h.match}
 	h.cluster.Aim(&q, &stream.Info{}, h.Request.Authority, &h.Request.Header)

@@ -84,6 +84,26 @@ func valid(name, value string) (ok bool) {
 	return ok
 }
 
+// dropped refuses the share of requests that the cluster's assignment has dropped.
+func (e *exchange) dropped() filter.Status {
+	drop, all := e.cluster.Drops(e.s.Draw)
+	if !drop {
+		return filter.Continue
+	}
+	s := e.s
+	flag, details, name := stream.DropOverload, "drop_overload", "x-envoy-drop-overload"
+	if all {
+		flag, details, name = stream.UnconditionalDropOverload, "unconditional_drop_overload", "x-envoy-unconditional-drop-overload"
+	}
+	s.Info.Flags |= flag
+	s.LocalReply(503, details, strings.ReplaceAll(details, "_", " "))
+	if !e.r.suppress {
+		s.Response.Header.Add(name, "true")
+	}
+	e.charge(503, nil)
+	return filter.Stop
+}
+
 // maintained refuses the share of requests that maintenance mode takes.
 func (e *exchange) maintained() filter.Status {
 	s, snapshot := e.s, e.r.runtime.Load()

@@ -100,7 +100,7 @@ func (r *Router) forward(s *filter.Stream) {
 	}
 	e := r.slot.Get(s)
 	e.begin(r, s, c)
-	if e.checked() == filter.Stop || e.maintained() == filter.Stop {
+	if e.checked() == filter.Stop || e.maintained() == filter.Stop || e.dropped() == filter.Stop {
 		return
 	}
 	e.prepare()
