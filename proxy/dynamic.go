@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"slices"
 	"time"
@@ -18,6 +17,7 @@ import (
 	"github.com/outrigger-proxy/outrigger/cluster"
 	"github.com/outrigger-proxy/outrigger/internal/lastgood"
 	"github.com/outrigger-proxy/outrigger/internal/protofile"
+	"github.com/outrigger-proxy/outrigger/internal/runtime"
 	"github.com/outrigger-proxy/outrigger/internal/stats"
 	"github.com/outrigger-proxy/outrigger/internal/subscription"
 	"github.com/outrigger-proxy/outrigger/listener"
@@ -29,6 +29,7 @@ import (
 type dynamic struct {
 	// set at construction
 	client    *xdsclient.Client
+	runtime   *runtime.Loader
 	clusters  *discovered // nil: there is no cds_config
 	listeners *discovered // nil: there is no lds_config
 	reloads   *reloadStats
@@ -48,15 +49,6 @@ type discovered struct {
 	// owned by the control loop
 	version string
 	first   func() // called when the first answer has been taken in, or has not come in time
-	failed  map[string]*failure
-}
-
-// failure is the last update of a resource that was refused (envoy.admin.v3.UpdateFailureState).
-type failure struct {
-	proto   proto.Message
-	version string
-	at      time.Time
-	reason  string
 }
 
 // Update takes a response in.
@@ -65,15 +57,15 @@ func (d *discovered) Update(u *subscription.Update) error {
 	if err == nil && len(u.Refused) == 0 {
 		d.version = u.Version
 	}
-	for _, r := range u.Refused {
-		d.failed[r.Name] = &failure{nil, u.Version, time.Now(), r.Err.Error()}
-	}
 	d.answered()
 	return err
 }
 
 // Failed lets nobody wait any longer.
 func (d *discovered) Failed() { d.answered() }
+
+// waiting says whether the start waits for the first answer.
+func (d *discovered) waiting() bool { return d != nil && d.first != nil }
 
 func (d *discovered) answered() {
 	if f := d.first; f != nil {
@@ -170,12 +162,11 @@ func (p *Proxy) subscribe() (err error) {
 	return nil
 }
 
-func (p *Proxy) discover(from *corev3.ConfigSource, t subscription.Type, scope stats.Scope, update func(*discovered, *subscription.Update) error) (*discovered, error) {
+func (p *Proxy) discover(from *corev3.ConfigSource, t subscription.Type, scope stats.Scope, update func(*subscription.Update) error) (*discovered, error) {
 	if from == nil {
 		return nil, nil
 	}
-	d := &discovered{failed: map[string]*failure{}}
-	d.update = func(u *subscription.Update) error { return update(d, u) }
+	d := &discovered{update: update}
 	var err error
 	d.wish, err = p.dynamic.client.Subscribe(from, subscription.Wish{Type: t, Scope: scope, Watcher: d})
 	return d, err
@@ -191,19 +182,15 @@ func (d *discovered) begin(then func()) {
 	d.wish.Start()
 }
 
-// take applies one resource and keeps what went wrong with it.
-func (d *discovered) take(r *subscription.Resource, rejected *subscription.RejectedError, apply func() error) {
-	err := apply()
-	if err == nil {
-		delete(d.failed, r.Name)
-		return
+// take applies one resource.
+func take(r *subscription.Resource, rejected *subscription.RejectedError, apply func() error) {
+	if err := apply(); err != nil {
+		rejected.Add(r.Name, err)
 	}
-	d.failed[r.Name] = &failure{r.Message, r.Version, time.Now(), err.Error()}
-	rejected.Add(r.Name, err)
 }
 
 // updateClusters applies a response of CDS: what is new or different is added, what is gone removed.
-func (p *Proxy) updateClusters(d *discovered, u *subscription.Update) error {
+func (p *Proxy) updateClusters(u *subscription.Update) error {
 	rejected := &subscription.RejectedError{What: "Error adding/updating cluster(s)"}
 	present := map[string]bool{}
 	changed, removed := 0, 0
@@ -218,7 +205,7 @@ func (p *Proxy) updateClusters(d *discovered, u *subscription.Update) error {
 			if r.Same {
 				continue
 			}
-			d.take(r, rejected, func() error {
+			take(r, rejected, func() error {
 				c, ok := r.Message.(*clusterv3.Cluster)
 				if !ok {
 					return errors.New("is not a cluster")
@@ -231,7 +218,6 @@ func (p *Proxy) updateClusters(d *discovered, u *subscription.Update) error {
 			})
 		}
 		for _, name := range p.goneClusters(u, present) {
-			delete(d.failed, name)
 			if p.Clusters.Remove(name) {
 				removed++
 			}
@@ -264,7 +250,7 @@ func (p *Proxy) goneClusters(u *subscription.Update, present map[string]bool) []
 }
 
 // updateListeners applies a response of LDS. Those that are gone go first, as in Envoy: their addresses may be wanted.
-func (p *Proxy) updateListeners(d *discovered, u *subscription.Update) error {
+func (p *Proxy) updateListeners(u *subscription.Update) error {
 	rejected := &subscription.RejectedError{What: "Error adding/updating listener(s)"}
 	gone := slices.Clone(u.Removed)
 	if u.Complete {
@@ -277,7 +263,6 @@ func (p *Proxy) updateListeners(d *discovered, u *subscription.Update) error {
 	}
 	changed := 0
 	for _, name := range gone {
-		delete(d.failed, name)
 		p.Listeners.Remove(name)
 	}
 	present := map[string]bool{}
@@ -291,7 +276,7 @@ func (p *Proxy) updateListeners(d *discovered, u *subscription.Update) error {
 		if r.Same {
 			continue
 		}
-		d.take(r, rejected, func() error {
+		take(r, rejected, func() error {
 			l, ok := r.Message.(*listenerv3.Listener)
 			if !ok {
 				return errors.New("is not a listener")
@@ -314,7 +299,7 @@ func (d *dynamic) kind(k admin.Kind) *discovered {
 	return d.listeners
 }
 
-// Version implements admin.Dynamic, as Failures and Pending do.
+// Version implements admin.Dynamic, as Resources and Pending do.
 func (d *dynamic) Version(k admin.Kind) string {
 	if x := d.kind(k); x != nil {
 		return x.version
@@ -322,25 +307,19 @@ func (d *dynamic) Version(k admin.Kind) string {
 	return ""
 }
 
-// Failures lists the resources whose last update was refused, sorted by name.
-func (d *dynamic) Failures(k admin.Kind) (l []admin.Failure) {
-	x := d.kind(k)
-	if x == nil {
-		return nil
-	}
-	for _, name := range slices.Sorted(maps.Keys(x.failed)) {
-		f := x.failed[name]
-		l = append(l, admin.Failure{Name: name, Version: f.version, Reason: f.reason, At: f.at, Proto: f.proto})
-	}
-	return l
-}
+// Resources lists what is known of all resources.
+func (d *dynamic) Resources() []xdsclient.Status { return d.client.Status() }
 
-// Pending lists what the start waits for.
-func (d *dynamic) Pending() (l []admin.Kind) {
-	for _, k := range []admin.Kind{admin.CDS, admin.LDS} {
-		if x := d.kind(k); x != nil && x.first != nil {
-			l = append(l, k)
-		}
+// Pending names what the start waits for.
+func (d *dynamic) Pending() (l []string) {
+	for _, name := range d.runtime.Pending() {
+		l = append(l, "RTDS "+name)
+	}
+	if d.clusters.waiting() {
+		l = append(l, "CDS")
+	}
+	if d.listeners.waiting() {
+		l = append(l, "LDS")
 	}
 	return l
 }

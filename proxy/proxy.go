@@ -113,6 +113,7 @@ func (p *Proxy) build() (err error) {
 	}); err != nil {
 		return fmt.Errorf("layered_runtime: %w", err)
 	}
+	p.dynamic.runtime = p.Runtime
 	if err := p.makeWorkers(); err != nil {
 		return err
 	}

@@ -23,6 +23,7 @@ type entry struct {
 	bytes   uint64     // hash of what came
 	meaning uint64     // hash of what it means
 	body    *anypb.Any // for watchers to come; nil where all watchers see every response
+	at      time.Time  // when it came first
 }
 
 // item is a resource of a response.
@@ -164,7 +165,7 @@ func (b *batch) add(p *discoveryv3.Resource, check func(proto.Message) error) {
 	hash := maphash.Bytes(seed, a.GetValue())
 	if same := b.kind.byBytes[hash]; same != nil && (i.name == "" || same.name == i.name) {
 		i.raw = a
-		i.name, i.entry = same.name, &entry{name: same.name, version: i.version, bytes: hash, meaning: same.meaning, body: same.body}
+		i.name, i.entry = same.name, &entry{name: same.name, version: i.version, bytes: hash, meaning: same.meaning, body: same.body, at: same.at}
 		b.items = append(b.items, i)
 		return
 	}
@@ -194,7 +195,9 @@ func (b *batch) read(i item, a *anypb.Any, hash uint64, check func(proto.Message
 		e.body = a
 	}
 	i.entry, i.raw = e, a
-	if old := b.kind.have[i.name]; old == nil || old.meaning != e.meaning {
+	if old := b.kind.have[i.name]; old != nil && old.meaning == e.meaning {
+		e.at = old.at
+	} else {
 		i.message = m
 	}
 	b.items = append(b.items, i)
@@ -256,19 +259,19 @@ func anyOf(wanted map[string]bool, names []string) bool {
 
 // settle keeps what was accepted.
 func (b *batch) settle(err error) {
-	refused, all := refusals(err)
+	refused, all := reasons(err)
 	if all {
 		return
 	}
 	present := map[string]bool{}
 	for _, i := range b.items {
 		present[i.name] = true
-		if i.entry != nil && !i.beat && !refused[i.name] {
+		if i.entry != nil && !i.beat && refused[i.name] == nil {
 			b.kind.keep(i.entry)
 		}
 	}
 	for _, n := range b.removed {
-		if !refused[n] {
+		if refused[n] == nil {
 			b.kind.forget(n)
 			b.kind.absent[n] = true
 		}
@@ -283,8 +286,8 @@ func (b *batch) settle(err error) {
 	}
 }
 
-// refusals are the names of the resources that err is about; all says that it is about everything.
-func refusals(err error) (names map[string]bool, all bool) {
+// reasons say by name why resources are refused; all says that err is about everything.
+func reasons(err error) (byName map[string]error, all bool) {
 	if err == nil {
 		return nil, false
 	}
@@ -292,11 +295,11 @@ func refusals(err error) (names map[string]bool, all bool) {
 	if !ok {
 		return nil, true
 	}
-	names = map[string]bool{}
+	byName = make(map[string]error, len(r.Resources))
 	for _, e := range r.Resources {
-		names[e.Name] = true
+		byName[e.Name] = e.Err
 	}
-	return names, false
+	return byName, false
 }
 
 func (k *kind) keep(e *entry) {

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -35,7 +36,8 @@ func (x *mux) answer(b *batch, err error) {
 		had = slices.Collect(maps.Keys(k.have))
 	}
 	x.m.answer(b, err)
-	if _, all := refusals(err); x.shelf == nil || all {
+	b.note(err, time.Now())
+	if _, all := reasons(err); x.shelf == nil || all {
 		return
 	}
 	x.store(b)
@@ -127,6 +129,7 @@ func (x *mux) recall(w *watch) bool {
 		}
 	})
 	b.settle(all.Err())
+	b.note(all.Err(), time.Now())
 	return w.heard
 }
 

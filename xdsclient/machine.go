@@ -46,6 +46,7 @@ type kind struct {
 	have    map[string]*entry
 	byBytes map[uint64]*entry // the same ones, by the hash of what came
 	absent  map[string]bool   // the server has said that there is none
+	failed  map[string]*Failure
 }
 
 // ack answers a response; failure is nil if it was taken.
@@ -62,7 +63,7 @@ func newMachine(node *corev3.Node, delta, always bool, check func(proto.Message)
 func (m *machine) kind(t subscription.Type) *kind {
 	k := m.kinds[t.URL]
 	if k == nil {
-		k = &kind{Type: t, wanted: map[string]int{}, told: map[string]bool{}, have: map[string]*entry{}, byBytes: map[uint64]*entry{}, absent: map[string]bool{}}
+		k = &kind{Type: t, wanted: map[string]int{}, told: map[string]bool{}, have: map[string]*entry{}, byBytes: map[uint64]*entry{}, absent: map[string]bool{}, failed: map[string]*Failure{}}
 		m.kinds[t.URL] = k
 		m.order = append(m.order, k)
 	}
@@ -98,6 +99,7 @@ func (m *machine) release(k *kind, names ...string) {
 		if k.all == 0 {
 			k.forget(n)
 			delete(k.absent, n)
+			delete(k.failed, n)
 		}
 	}
 	if k.all == 0 && len(k.wanted) == 0 {

@@ -14,7 +14,8 @@ import (
 )
 
 const (
-	defaultOverprovisioning = 140
+	// DefaultOverprovisioning is the overprovisioning_factor of assignments without one, in percent.
+	DefaultOverprovisioning = 140
 	maxWeight               = 1<<32 - 1
 )
 
@@ -28,7 +29,7 @@ var millionths = map[typev3.FractionalPercent_DenominatorType]uint64{
 // Parse reads an assignment. With names set, endpoints may be DNS names; otherwise they are refused as Envoy refuses them.
 // Its errors begin with the path below load_assignment.
 func Parse(p *endpointv3.ClusterLoadAssignment, names bool) (*Assignment, error) {
-	a := &Assignment{Overprovisioning: defaultOverprovisioning}
+	a := &Assignment{Overprovisioning: DefaultOverprovisioning}
 	if err := a.policy(p.GetPolicy()); err != nil {
 		return nil, fmt.Errorf("policy.%w", err)
 	}

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	adminv3 "github.com/envoyproxy/go-control-plane/envoy/admin/v3"
-	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
@@ -22,6 +21,7 @@ import (
 
 	"github.com/outrigger-proxy/outrigger/cluster"
 	"github.com/outrigger-proxy/outrigger/filter"
+	"github.com/outrigger-proxy/outrigger/internal/subscription"
 	"github.com/outrigger-proxy/outrigger/internal/transport"
 	"github.com/outrigger-proxy/outrigger/listener"
 )
@@ -66,15 +66,17 @@ func (s *Server) dump(name *regexp.Regexp, endpoints bool) (parts []proto.Messag
 	bootstrap := proto.CloneOf(s.Bootstrap)
 	bootstrap.Node = s.Node
 	clusters, assigned := &adminv3.ClustersConfigDump{}, &adminv3.EndpointsConfigDump{}
+	var all known
 	s.Control.Do(func() {
+		all = s.known()
 		clusters.VersionInfo = s.Dynamic.Version(CDS)
 		s.Clusters.EachVersion(func(c *cluster.Cluster, warming bool) {
 			if name.MatchString(c.Name) {
 				err = dumpCluster(clusters, c, warming, err)
-				err = dumpEndpoints(assigned, c, warming, err)
+				err = all.dumpEndpoints(assigned, c, warming, err)
 			}
 		})
-		err = errors.Join(err, s.dumpClusterFailures(clusters, name))
+		all.clusterFailures(clusters, name)
 	})
 	listeners, routes := &adminv3.ListenersConfigDump{}, &adminv3.RoutesConfigDump{}
 	s.eachListener(func(v listener.View) {
@@ -85,11 +87,11 @@ func (s *Server) dump(name *regexp.Regexp, endpoints bool) (parts []proto.Messag
 	})
 	s.Control.Do(func() {
 		listeners.VersionInfo = s.Dynamic.Version(LDS)
-		err = errors.Join(err, s.dumpListenerFailures(listeners, name))
+		all.listenerFailures(listeners, name)
 		if s.Routes != nil {
 			s.Routes.Each(func(v filter.RouteView) {
 				if name.MatchString(v.Name) {
-					err = dumpDynamicRoute(routes, v, err)
+					err = all.dumpRoute(routes, v, err)
 				}
 			})
 		}
@@ -99,12 +101,12 @@ func (s *Server) dump(name *regexp.Regexp, endpoints bool) (parts []proto.Messag
 		parts = append(parts, assigned)
 	}
 	secrets := &adminv3.SecretsConfigDump{}
-	s.Control.Do(func() { err = dumpSecrets(secrets, s.Secrets, name, s.Started, err) })
+	s.Control.Do(func() { err = all.dumpSecrets(secrets, s.Secrets, name, s.Started, err) })
 	return append(parts, listeners, &adminv3.ScopedRoutesConfigDump{}, routes, secrets), err
 }
 
 // dumpSecrets shows secrets without their keys.
-func dumpSecrets(d *adminv3.SecretsConfigDump, all *transport.Secrets, name *regexp.Regexp, started time.Time, failed error) error {
+func (k known) dumpSecrets(d *adminv3.SecretsConfigDump, all *transport.Secrets, name *regexp.Regexp, started time.Time, failed error) error {
 	for _, p := range all.Static() {
 		if !name.MatchString(p.GetName()) {
 			continue
@@ -113,19 +115,21 @@ func dumpSecrets(d *adminv3.SecretsConfigDump, all *transport.Secrets, name *reg
 		failed = errors.Join(failed, err)
 		d.StaticSecrets = append(d.StaticSecrets, &adminv3.SecretsConfigDump_StaticSecret{Name: p.GetName(), LastUpdated: timestamppb.New(started), Secret: a})
 	}
-	for _, k := range all.Dynamic() {
-		if !name.MatchString(k.Name) {
+	for _, p := range all.Dynamic() {
+		if !name.MatchString(p.Name) {
 			continue
 		}
-		s := &adminv3.SecretsConfigDump_DynamicSecret{Name: k.Name, VersionInfo: k.Version, LastUpdated: timestamppb.New(k.Updated)}
-		if k.Secret == nil {
-			a, err := anypb.New(&tlsv3.Secret{Name: k.Name})
+		s := &adminv3.SecretsConfigDump_DynamicSecret{
+			Name: p.Name, VersionInfo: p.Version, LastUpdated: timestamppb.New(p.Updated), ErrorState: k.failure(subscription.Secrets(), p.Name),
+		}
+		if p.Secret == nil {
+			a, err := anypb.New(&tlsv3.Secret{Name: p.Name})
 			failed = errors.Join(failed, err)
 			s.VersionInfo, s.Secret = "uninitialized", a
 			d.DynamicWarmingSecrets = append(d.DynamicWarmingSecrets, s)
 			continue
 		}
-		a, err := anypb.New(transport.Redacted(k.Secret))
+		a, err := anypb.New(transport.Redacted(p.Secret))
 		failed = errors.Join(failed, err)
 		s.Secret = a
 		d.DynamicActiveSecrets = append(d.DynamicActiveSecrets, s)
@@ -150,20 +154,6 @@ func dumpCluster(d *adminv3.ClustersConfigDump, c *cluster.Cluster, warming bool
 	} else {
 		d.DynamicActiveClusters = append(d.DynamicActiveClusters, one)
 	}
-	return err
-}
-
-func dumpEndpoints(d *adminv3.EndpointsConfigDump, c *cluster.Cluster, warming bool, failed error) error {
-	if failed != nil || warming {
-		return failed
-	}
-	if !c.Static || c.Proto.GetType() == clusterv3.Cluster_EDS {
-		a, err := anypb.New(assignment(c))
-		d.DynamicEndpointConfigs = append(d.DynamicEndpointConfigs, &adminv3.EndpointsConfigDump_DynamicEndpointConfig{EndpointConfig: a})
-		return err
-	}
-	a, err := anypb.New(c.Proto.GetLoadAssignment())
-	d.StaticEndpointConfigs = append(d.StaticEndpointConfigs, &adminv3.EndpointsConfigDump_StaticEndpointConfig{EndpointConfig: a})
 	return err
 }
 

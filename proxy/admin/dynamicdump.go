@@ -1,38 +1,64 @@
 package admin
 
 import (
-	"errors"
 	"regexp"
+	"slices"
 
 	adminv3 "github.com/envoyproxy/go-control-plane/envoy/admin/v3"
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
-	"google.golang.org/protobuf/types/known/wrapperspb"
 
-	"github.com/outrigger-proxy/outrigger/cluster"
 	"github.com/outrigger-proxy/outrigger/filter"
+	"github.com/outrigger-proxy/outrigger/internal/subscription"
+	"github.com/outrigger-proxy/outrigger/xdsclient"
 )
 
 // What a dump shows of resources that a control plane has sent, beside those in force.
 
-// dumpClusterFailures adds clusters whose last update was refused.
-func (s *Server) dumpClusterFailures(d *adminv3.ClustersConfigDump, name *regexp.Regexp) (failed error) {
-	for _, f := range s.Dynamic.Failures(CDS) {
-		if !name.MatchString(f.Name) {
-			continue
+// known is what a control plane has sent, or was asked for, by type and name.
+type known map[[2]string]*xdsclient.Status
+
+func (s *Server) known() known {
+	k := known{}
+	for _, r := range s.Dynamic.Resources() {
+		if at := [2]string{r.Type, r.Name}; k[at] == nil {
+			k[at] = &r
 		}
-		state, err := f.state()
-		failed = errors.Join(failed, err)
-		if c := dynamicCluster(d, f.Name); c != nil {
+	}
+	return k
+}
+
+// failure is the error_state of a resource, nil if its last update was taken.
+func (k known) failure(t subscription.Type, name string) *adminv3.UpdateFailureState {
+	if r := k[[2]string{t.URL, name}]; r != nil {
+		return failureState(r)
+	}
+	return nil
+}
+
+// failures are the names of resources of a type whose last update was refused, sorted.
+func (k known) failures(t subscription.Type, name *regexp.Regexp) (names []string) {
+	for at, r := range k {
+		if at[0] == t.URL && r.Failure != nil && name.MatchString(at[1]) {
+			names = append(names, at[1])
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// clusterFailures adds clusters whose last update was refused.
+func (k known) clusterFailures(d *adminv3.ClustersConfigDump, name *regexp.Regexp) {
+	for _, n := range k.failures(subscription.Clusters(), name) {
+		state := k.failure(subscription.Clusters(), n)
+		if c := dynamicCluster(d, n); c != nil {
 			c.ErrorState = state
 			continue
 		}
 		d.DynamicWarmingClusters = append(d.DynamicWarmingClusters, &adminv3.ClustersConfigDump_DynamicCluster{ErrorState: state})
 	}
-	return failed
 }
 
 // dynamicCluster finds the entry of a cluster that is in force, or warming.
@@ -48,64 +74,34 @@ func dynamicCluster(d *adminv3.ClustersConfigDump, name string) *adminv3.Cluster
 	return nil
 }
 
-// dumpListenerFailures adds to listeners whose last update was refused.
-func (s *Server) dumpListenerFailures(d *adminv3.ListenersConfigDump, name *regexp.Regexp) (failed error) {
-	for _, f := range s.Dynamic.Failures(LDS) {
-		if !name.MatchString(f.Name) {
-			continue
-		}
-		state, err := f.state()
-		failed = errors.Join(failed, err)
-		dynamicListener(d, f.Name).ErrorState = state
+// listenerFailures adds to listeners whose last update was refused.
+func (k known) listenerFailures(d *adminv3.ListenersConfigDump, name *regexp.Regexp) {
+	for _, n := range k.failures(subscription.Listeners(), name) {
+		dynamicListener(d, n).ErrorState = k.failure(subscription.Listeners(), n)
 	}
-	return failed
 }
 
-func (f *Failure) state() (*adminv3.UpdateFailureState, error) {
-	s := &adminv3.UpdateFailureState{LastUpdateAttempt: timestamppb.New(f.At), Details: f.Reason, VersionInfo: f.Version}
-	if f.Proto == nil {
-		return s, nil
+// failureState is why an update was refused, nil if it was not.
+func failureState(r *xdsclient.Status) *adminv3.UpdateFailureState {
+	f := r.Failure
+	if f == nil {
+		return nil
 	}
-	var err error
-	s.FailedConfiguration, err = anypb.New(f.Proto)
-	return s, err
+	return &adminv3.UpdateFailureState{LastUpdateAttempt: timestamppb.New(f.At), Details: f.Reason, VersionInfo: f.Version, FailedConfiguration: proto.CloneOf(f.Body)}
 }
 
-func dumpDynamicRoute(d *adminv3.RoutesConfigDump, v filter.RouteView, failed error) error {
-	if failed != nil || v.Proto == nil {
+func (k known) dumpRoute(d *adminv3.RoutesConfigDump, v filter.RouteView, failed error) error {
+	state := k.failure(subscription.Routes(), v.Name)
+	if failed != nil || v.Proto == nil && state == nil {
 		return failed
 	}
-	a, err := anypb.New(v.Proto)
-	d.DynamicRouteConfigs = append(d.DynamicRouteConfigs, &adminv3.RoutesConfigDump_DynamicRouteConfig{
-		RouteConfig: a, VersionInfo: v.Version, LastUpdated: timestamppb.New(v.Updated),
-	})
+	one := &adminv3.RoutesConfigDump_DynamicRouteConfig{ErrorState: state}
+	d.DynamicRouteConfigs = append(d.DynamicRouteConfigs, one)
+	if v.Proto == nil {
+		return nil
+	}
+	var err error
+	one.VersionInfo, one.LastUpdated = v.Version, timestamppb.New(v.Updated)
+	one.RouteConfig, err = anypb.New(v.Proto)
 	return err
-}
-
-// assignment turns the hosts of a cluster back into an assignment.
-func assignment(c *cluster.Cluster) *endpointv3.ClusterLoadAssignment {
-	a := &endpointv3.ClusterLoadAssignment{ClusterName: c.Name, Policy: &endpointv3.ClusterLoadAssignment_Policy{OverprovisioningFactor: wrapperspb.UInt32(140)}}
-	if n := c.Proto.GetEdsClusterConfig().GetServiceName(); n != "" {
-		a.ClusterName = n
-	}
-	type place struct {
-		cluster.Locality
-
-		priority uint32
-	}
-	groups := map[place]*endpointv3.LocalityLbEndpoints{}
-	for _, h := range c.Hosts() {
-		at := place{h.Locality, h.Priority}
-		g := groups[at]
-		if g == nil {
-			g = &endpointv3.LocalityLbEndpoints{Priority: h.Priority, Locality: &corev3.Locality{Region: at.Region, Zone: at.Zone, SubZone: at.Subzone}}
-			groups[at] = g
-			a.Endpoints = append(a.Endpoints, g)
-		}
-		g.LbEndpoints = append(g.LbEndpoints, &endpointv3.LbEndpoint{
-			HealthStatus: hostStatus(h).GetHealthStatus().GetEdsHealthStatus(), LoadBalancingWeight: wrapperspb.UInt32(h.LoadWeight()),
-			HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: address(h.Address), Hostname: h.Hostname}},
-		})
-	}
-	return a
 }

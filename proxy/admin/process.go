@@ -136,8 +136,8 @@ func (s *Server) warming() (names []string) {
 		for _, c := range s.Clusters.Warming() {
 			names = append(names, "target "+strconv.Quote("Cluster "+c))
 		}
-		for _, k := range s.Dynamic.Pending() {
-			names = append(names, "target "+[...]string{CDS: "CDS", LDS: "LDS"}[k])
+		for _, n := range s.Dynamic.Pending() {
+			names = append(names, "target "+n)
 		}
 		s.Listeners.Each(func(v listener.View) {
 			if v.State == listener.Warming {
