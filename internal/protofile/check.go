@@ -8,9 +8,7 @@ import (
 	"strings"
 	"time"
 
-	udpav1a "github.com/cncf/xds/go/udpa/annotations"
 	udpav1 "github.com/cncf/xds/go/udpa/type/v1"
-	xdsannotations "github.com/cncf/xds/go/xds/annotations/v3"
 	xdsv3 "github.com/cncf/xds/go/xds/type/v3"
 	"github.com/envoyproxy/go-control-plane/envoy/annotations"
 	"google.golang.org/protobuf/proto"
@@ -31,7 +29,7 @@ type Findings struct {
 // Check holds m, and all messages within its Any fields, to the rules of their definitions (protoc-gen-validate). The error names the path.
 func Check(m proto.Message) (Findings, error) {
 	c := &checker{}
-	err := c.message(m.ProtoReflect(), "")
+	err := c.message(m.ProtoReflect())
 	return c.Findings, err
 }
 
@@ -70,38 +68,55 @@ func typedStruct(url string, value *structpb.Struct) (proto.Message, []string, e
 type checker struct {
 	Findings
 
+	trail trail
 	depth int
 }
 
-func (c *checker) message(m protoreflect.Message, path string) error {
+// here puts the path of where the checker stands before an error.
+func (c *checker) here(err error) error {
+	if err == nil || len(c.trail) == 0 {
+		return err
+	}
+	return at(c.trail.String(), err)
+}
+
+func (c *checker) message(m protoreflect.Message) error {
 	if v, ok := m.Interface().(interface{ Validate() error }); ok {
 		if err := v.Validate(); err != nil {
-			return under(path, constraint(m.Descriptor(), err))
+			return c.here(constraint(m.Descriptor(), err))
 		}
 	}
-	return c.walk(m, path)
+	return c.walk(m)
 }
 
 // walk looks at what Validate does not: unknown and discouraged fields, and messages within Any fields.
-func (c *checker) walk(m protoreflect.Message, path string) error {
+func (c *checker) walk(m protoreflect.Message) error {
 	if c.depth++; c.depth > 2*maxDepth {
-		return under(path, fmt.Errorf("nested deeper than %d levels", 2*maxDepth))
+		return c.here(fmt.Errorf("nested deeper than %d levels", 2*maxDepth))
 	}
 	defer func() { c.depth-- }()
 	switch v := m.Interface().(type) {
 	case *anypb.Any:
-		return c.any(v, path)
+		return c.any(v)
 	case *durationpb.Duration:
-		return under(path, duration(v))
+		return c.here(duration(v))
 	}
 	if numbers := fieldNumbers(m.GetUnknown()); len(numbers) > 0 {
-		c.Unknown = append(c.Unknown, fmt.Sprintf("%s: unknown field numbers %v in %s", path, numbers, m.Descriptor().FullName()))
+		c.Unknown = append(c.Unknown, fmt.Sprintf("%s: unknown field numbers %v in %s", c.trail, numbers, m.Descriptor().FullName()))
 	}
-	if workInProgress(m.Descriptor()) {
-		c.WIP = append(c.WIP, fmt.Sprintf("%s: message %s is marked as work-in-progress", path, m.Descriptor().FullName()))
+	d := definitionOf(m.Descriptor())
+	if d.wip {
+		c.WIP = append(c.WIP, fmt.Sprintf("%s: message %s is marked as work-in-progress", c.trail, m.Descriptor().FullName()))
 	}
-	for _, f := range populated(m) {
-		if err := c.field(m, f, join(path, string(f.Name()))); err != nil && !optional(m, err) {
+	for i := range d.fields {
+		f := &d.fields[i]
+		if f.plain || !m.Has(f.descriptor) {
+			continue
+		}
+		c.trail.field(string(f.descriptor.Name()))
+		err := c.field(m, f)
+		c.trail.back()
+		if err != nil && !optional(m, err) {
 			return err
 		}
 	}
@@ -126,35 +141,28 @@ func duration(d *durationpb.Duration) error {
 	return nil
 }
 
-// populated lists the fields that are set, in the order of their numbers.
-func populated(m protoreflect.Message) []protoreflect.FieldDescriptor {
-	var fields []protoreflect.FieldDescriptor
-	m.Range(func(f protoreflect.FieldDescriptor, _ protoreflect.Value) bool {
-		fields = append(fields, f)
-		return true
-	})
-	slices.SortFunc(fields, func(a, b protoreflect.FieldDescriptor) int { return int(a.Number()) - int(b.Number()) })
-	return fields
-}
-
-func (c *checker) field(m protoreflect.Message, f protoreflect.FieldDescriptor, path string) error {
-	if err := c.discouraged(m.Get(f), f, path); err != nil {
-		return under(path, err)
+func (c *checker) field(m protoreflect.Message, f *definedField) error {
+	v := m.Get(f.descriptor)
+	if err := c.discouraged(v, f); err != nil {
+		return c.here(err)
 	}
-	switch v := m.Get(f); {
-	case f.IsMap():
-		return c.entries(f, v.Map(), path)
-	case f.Message() == nil:
+	switch {
+	case f.descriptor.IsMap():
+		return c.entries(f.descriptor, v.Map())
+	case f.descriptor.Message() == nil:
 		return nil
-	case f.IsList():
+	case f.descriptor.IsList():
 		for i := range v.List().Len() {
-			if err := c.walk(v.List().Get(i).Message(), fmt.Sprintf("%s[%d]", path, i)); err != nil {
+			c.trail.item(i)
+			err := c.walk(v.List().Get(i).Message())
+			c.trail.back()
+			if err != nil {
 				return err
 			}
 		}
 		return nil
 	default:
-		return calledBy(m, c.walk(v.Message(), path))
+		return calledBy(m, c.walk(v.Message()))
 	}
 }
 
@@ -168,7 +176,7 @@ func calledBy(m protoreflect.Message, err error) error {
 	return err
 }
 
-func (c *checker) entries(f protoreflect.FieldDescriptor, entries protoreflect.Map, path string) error {
+func (c *checker) entries(f protoreflect.FieldDescriptor, entries protoreflect.Map) error {
 	if f.MapValue().Message() == nil {
 		return nil
 	}
@@ -179,7 +187,10 @@ func (c *checker) entries(f protoreflect.FieldDescriptor, entries protoreflect.M
 	})
 	slices.SortFunc(keys, func(a, b protoreflect.MapKey) int { return strings.Compare(a.String(), b.String()) })
 	for _, k := range keys {
-		if err := c.walk(entries.Get(k).Message(), fmt.Sprintf("%s[%q]", path, k.String())); err != nil {
+		c.trail.entry(k.String())
+		err := c.walk(entries.Get(k).Message())
+		c.trail.back()
+		if err != nil {
 			return err
 		}
 	}
@@ -187,39 +198,38 @@ func (c *checker) entries(f protoreflect.FieldDescriptor, entries protoreflect.M
 }
 
 // any checks what is packed.
-func (c *checker) any(a *anypb.Any, path string) error {
+func (c *checker) any(a *anypb.Any) error {
 	if a.GetTypeUrl() == "" {
 		return nil
 	}
 	m, unknown, err := Unpack(a)
 	if err != nil {
-		return under(path, err)
+		return c.here(err)
 	}
 	for _, u := range unknown {
-		c.Unknown = append(c.Unknown, join(path, "value."+u))
+		c.Unknown = append(c.Unknown, join(c.trail.String(), "value."+u))
 	}
-	return c.message(m.ProtoReflect(), path)
+	return c.message(m.ProtoReflect())
 }
 
 // discouraged notes deprecated and unfinished fields, and refuses those that Envoy refuses by default.
-func (c *checker) discouraged(v protoreflect.Value, f protoreflect.FieldDescriptor, path string) error {
-	o, _ := f.Options().(*descriptorpb.FieldOptions)
-	if o.GetDeprecated() {
-		c.Deprecated = append(c.Deprecated, path+": "+usingDeprecated("option '"+string(f.FullName())+"'", f))
-		if refused, _ := proto.GetExtension(o, annotations.E_DisallowedByDefault).(bool); refused {
-			return fmt.Errorf("%s is deprecated and no longer accepted", f.FullName())
-		}
+func (c *checker) discouraged(v protoreflect.Value, f *definedField) error {
+	if f.deprecated != "" {
+		c.Deprecated = append(c.Deprecated, c.trail.String()+": "+f.deprecated)
 	}
-	if s, _ := proto.GetExtension(o, xdsannotations.E_FieldStatus).(*xdsannotations.FieldStatusAnnotation); s.GetWorkInProgress() {
-		c.WIP = append(c.WIP, fmt.Sprintf("%s: field %s is marked as work-in-progress", path, f.FullName()))
+	if f.refused {
+		return fmt.Errorf("%s is deprecated and no longer accepted", f.descriptor.FullName())
 	}
-	if f.Enum() != nil && !f.IsList() && !f.IsMap() {
-		return c.enumValue(f.Enum().Values().ByNumber(v.Enum()), f, path)
+	if f.wip {
+		c.WIP = append(c.WIP, fmt.Sprintf("%s: field %s is marked as work-in-progress", c.trail, f.descriptor.FullName()))
+	}
+	if f.descriptor.Enum() != nil && !f.descriptor.IsList() && !f.descriptor.IsMap() {
+		return c.enumValue(f.descriptor.Enum().Values().ByNumber(v.Enum()), f.descriptor)
 	}
 	return nil
 }
 
-func (c *checker) enumValue(v protoreflect.EnumValueDescriptor, f protoreflect.FieldDescriptor, path string) error {
+func (c *checker) enumValue(v protoreflect.EnumValueDescriptor, f protoreflect.FieldDescriptor) error {
 	if v == nil {
 		return nil
 	}
@@ -227,26 +237,11 @@ func (c *checker) enumValue(v protoreflect.EnumValueDescriptor, f protoreflect.F
 	if !o.GetDeprecated() {
 		return nil
 	}
-	c.Deprecated = append(c.Deprecated, path+": "+usingDeprecated(fmt.Sprintf("value %s for enum '%s'", v.Name(), f.FullName()), f))
+	c.Deprecated = append(c.Deprecated, c.trail.String()+": "+usingDeprecated(fmt.Sprintf("value %s for enum '%s'", v.Name(), f.FullName()), f))
 	if refused, _ := proto.GetExtension(o, annotations.E_DisallowedByDefaultEnum).(bool); refused {
 		return fmt.Errorf("%s is deprecated and no longer accepted", v.FullName())
 	}
 	return nil
-}
-
-func usingDeprecated(what string, f protoreflect.FieldDescriptor) string {
-	file := f.ParentFile().Path()
-	return "using deprecated " + what + " from file " + file[strings.LastIndex(file, "/")+1:] + "; it will be removed from Envoy soon"
-}
-
-func workInProgress(d protoreflect.MessageDescriptor) bool {
-	s, _ := proto.GetExtension(d.Options(), xdsannotations.E_MessageStatus).(*xdsannotations.MessageStatusAnnotation)
-	if s.GetWorkInProgress() {
-		return true
-	}
-	f, _ := proto.GetExtension(d.ParentFile().Options(), xdsannotations.E_FileStatus).(*xdsannotations.FileStatusAnnotation)
-	u, _ := proto.GetExtension(d.ParentFile().Options(), udpav1a.E_FileStatus).(*udpav1a.StatusAnnotation)
-	return f.GetWorkInProgress() || u.GetWorkInProgress()
 }
 
 // violation is what the generated Validate methods return.
@@ -294,12 +289,4 @@ func fieldByGoName(d protoreflect.MessageDescriptor, name string) (string, proto
 		}
 	}
 	return name, nil
-}
-
-// under puts a whole path before an error.
-func under(path string, err error) error {
-	if path == "" {
-		return err
-	}
-	return at(path, err)
 }

@@ -20,6 +20,7 @@ var errTooLarge = errors.New("the document is too large")
 // decoder fills messages from trees. Its errors begin with the path of the field.
 type decoder struct {
 	unknown []string // paths of fields and enum values that the messages do not have
+	trail   trail
 	nodes   int
 	depth   int
 }
@@ -74,34 +75,37 @@ type lineError struct {
 func (e *lineError) Error() string { return fmt.Sprintf("%s (line %d)", e.reason, e.line) }
 func (e *lineError) Unwrap() error { return e.reason }
 
-// message fills m. path is where m stands; it is only for the list of unknown fields.
-func (d *decoder) message(m protoreflect.Message, n *node, path string) error {
+// message fills m.
+func (d *decoder) message(m protoreflect.Message, n *node) error {
 	d.depth++
 	defer func() { d.depth-- }()
 	if d.depth > maxDepth {
 		return located(n, fmt.Errorf("nested deeper than %d levels", maxDepth))
 	}
-	if handled, err := d.wellKnown(m, n, path); handled {
+	if handled, err := d.wellKnown(m, n); handled {
 		return err
 	}
 	if n.kind != mapping {
 		return unexpected(n, "a map of the fields of "+string(m.Descriptor().FullName()))
 	}
-	return d.fields(m, n, path, "")
+	return d.fields(m, n, "")
 }
 
 // fields fills m with the entries of a mapping, but for the key skip.
-func (d *decoder) fields(m protoreflect.Message, n *node, path, skip string) error {
+func (d *decoder) fields(m protoreflect.Message, n *node, skip string) error {
 	for i, key := range n.keys {
 		if skip != "" && key == skip {
 			continue
 		}
 		f := fieldByKey(m.Descriptor(), key)
 		if f == nil {
-			d.unknown = append(d.unknown, fmt.Sprintf("%s: no such field in %s", join(path, key), m.Descriptor().FullName()))
+			d.unknown = append(d.unknown, fmt.Sprintf("%s: no such field in %s", join(d.trail.String(), key), m.Descriptor().FullName()))
 			continue
 		}
-		if err := d.field(m, f, n, n.items[i], join(path, string(f.Name()))); err != nil {
+		d.trail.field(string(f.Name()))
+		err := d.field(m, f, n, n.items[i])
+		d.trail.back()
+		if err != nil {
 			return at(string(f.Name()), err)
 		}
 	}
@@ -123,7 +127,7 @@ func join(path, field string) string {
 	return path + "." + field
 }
 
-func (d *decoder) field(m protoreflect.Message, f protoreflect.FieldDescriptor, parent, n *node, path string) error {
+func (d *decoder) field(m protoreflect.Message, f protoreflect.FieldDescriptor, parent, n *node) error {
 	if d.nodes++; d.nodes > maxNodes {
 		return errTooLarge
 	}
@@ -137,13 +141,13 @@ func (d *decoder) field(m protoreflect.Message, f protoreflect.FieldDescriptor, 
 	}
 	switch {
 	case f.IsMap():
-		return d.mapField(m, f, n, path)
+		return d.mapField(m, f, n)
 	case f.IsList():
-		return d.listField(m, f, n, path)
+		return d.listField(m, f, n)
 	case f.Message() != nil:
-		return named(d.message(m.Mutable(f).Message(), n, path), f.Message(), parent.get("name"))
+		return named(d.message(m.Mutable(f).Message(), n), f.Message(), parent.get("name"))
 	}
-	v, ok, err := d.scalar(f, n, path)
+	v, ok, err := d.scalar(f, n)
 	if ok && err == nil {
 		m.Set(f, v)
 	}
@@ -164,22 +168,24 @@ func takesNull(f protoreflect.FieldDescriptor) bool {
 		f.Enum() != nil && f.Enum().FullName() == "google.protobuf.NullValue"
 }
 
-func (d *decoder) listField(m protoreflect.Message, f protoreflect.FieldDescriptor, n *node, path string) error {
+func (d *decoder) listField(m protoreflect.Message, f protoreflect.FieldDescriptor, n *node) error {
 	l := m.Mutable(f).List()
 	items := n.items
 	if n.kind != list {
 		items = []*node{n} // a single value stands for a list of it
 	}
 	for i, e := range items {
-		index := fmt.Sprintf("[%d]", i)
-		if err := d.element(l, f, e, path+index); err != nil {
-			return at(index, err)
+		d.trail.item(i)
+		err := d.element(l, f, e)
+		d.trail.back()
+		if err != nil {
+			return at(fmt.Sprintf("[%d]", i), err)
 		}
 	}
 	return nil
 }
 
-func (d *decoder) element(l protoreflect.List, f protoreflect.FieldDescriptor, n *node, path string) error {
+func (d *decoder) element(l protoreflect.List, f protoreflect.FieldDescriptor, n *node) error {
 	if d.nodes++; d.nodes > maxNodes {
 		return errTooLarge
 	}
@@ -188,32 +194,34 @@ func (d *decoder) element(l protoreflect.List, f protoreflect.FieldDescriptor, n
 			l.AppendMutable()
 			return nil
 		}
-		return d.message(l.AppendMutable().Message(), n, path)
+		return d.message(l.AppendMutable().Message(), n)
 	}
-	v, ok, err := d.scalar(f, n, path)
+	v, ok, err := d.scalar(f, n)
 	if ok && err == nil {
 		l.Append(v)
 	}
 	return err
 }
 
-func (d *decoder) mapField(m protoreflect.Message, f protoreflect.FieldDescriptor, n *node, path string) error {
+func (d *decoder) mapField(m protoreflect.Message, f protoreflect.FieldDescriptor, n *node) error {
 	if n.kind != mapping {
 		return unexpected(n, "a map")
 	}
 	entries := m.Mutable(f).Map()
 	for i, key := range n.keys {
-		index := fmt.Sprintf("[%q]", key)
-		if err := d.entry(entries, f, key, n.items[i], path+index); err != nil {
-			return at(index, err)
+		d.trail.entry(key)
+		err := d.entry(entries, f, key, n.items[i])
+		d.trail.back()
+		if err != nil {
+			return at(fmt.Sprintf("[%q]", key), err)
 		}
 	}
 	return nil
 }
 
-func (d *decoder) entry(entries protoreflect.Map, f protoreflect.FieldDescriptor, key string, n *node, path string) error {
+func (d *decoder) entry(entries protoreflect.Map, f protoreflect.FieldDescriptor, key string, n *node) error {
 	kn := &node{kind: text, text: key, line: n.line}
-	k, _, err := d.scalar(f.MapKey(), kn, path)
+	k, _, err := d.scalar(f.MapKey(), kn)
 	if err != nil {
 		return err
 	}
@@ -221,9 +229,9 @@ func (d *decoder) entry(entries protoreflect.Map, f protoreflect.FieldDescriptor
 		return errTooLarge
 	}
 	if f.MapValue().Message() != nil {
-		return named(d.message(entries.Mutable(k.MapKey()).Message(), n, path), f.MapValue().Message(), kn)
+		return named(d.message(entries.Mutable(k.MapKey()).Message(), n), f.MapValue().Message(), kn)
 	}
-	v, ok, err := d.scalar(f.MapValue(), n, path)
+	v, ok, err := d.scalar(f.MapValue(), n)
 	if ok && err == nil {
 		entries.Set(k.MapKey(), v)
 	}
@@ -231,7 +239,7 @@ func (d *decoder) entry(entries protoreflect.Map, f protoreflect.FieldDescriptor
 }
 
 // scalar reads a value that is no message. ok is false for an enum value that is not known, which counts as an unknown field.
-func (d *decoder) scalar(f protoreflect.FieldDescriptor, n *node, path string) (v protoreflect.Value, ok bool, err error) {
+func (d *decoder) scalar(f protoreflect.FieldDescriptor, n *node) (v protoreflect.Value, ok bool, err error) {
 	switch f.Kind() {
 	case protoreflect.BoolKind:
 		v, err = boolValue(n)
@@ -240,7 +248,7 @@ func (d *decoder) scalar(f protoreflect.FieldDescriptor, n *node, path string) (
 	case protoreflect.BytesKind:
 		v, err = bytesValue(n)
 	case protoreflect.EnumKind:
-		return d.enum(f.Enum(), n, path)
+		return d.enum(f.Enum(), n)
 	case protoreflect.FloatKind, protoreflect.DoubleKind:
 		v, err = floatValue(f.Kind(), n)
 	default:
@@ -287,7 +295,7 @@ func bytesValue(n *node) (protoreflect.Value, error) {
 	return protoreflect.ValueOfBytes(b), nil
 }
 
-func (d *decoder) enum(e protoreflect.EnumDescriptor, n *node, path string) (protoreflect.Value, bool, error) {
+func (d *decoder) enum(e protoreflect.EnumDescriptor, n *node) (protoreflect.Value, bool, error) {
 	switch n.kind {
 	case null:
 		return protoreflect.ValueOfEnum(0), true, nil
@@ -305,7 +313,7 @@ func (d *decoder) enum(e protoreflect.EnumDescriptor, n *node, path string) (pro
 	if n.kind != text {
 		return protoreflect.Value{}, false, unexpected(n, "a value of "+string(e.FullName()))
 	}
-	d.unknown = append(d.unknown, fmt.Sprintf("%s: unknown enum value %q of %s", path, n.text, e.FullName()))
+	d.unknown = append(d.unknown, fmt.Sprintf("%s: unknown enum value %q of %s", d.trail, n.text, e.FullName()))
 	return protoreflect.Value{}, false, nil
 }
 

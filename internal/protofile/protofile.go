@@ -81,7 +81,7 @@ func parse(read func([]byte) (*node, error), raw []byte, m proto.Message) ([]str
 
 func decode(n *node, m proto.Message) ([]string, error) {
 	d := &decoder{}
-	err := d.message(m.ProtoReflect(), n, "")
+	err := d.message(m.ProtoReflect(), n)
 	return d.unknown, err
 }
 

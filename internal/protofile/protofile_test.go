@@ -186,7 +186,7 @@ func TestAliasesDoNotBlowUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := &decoder{nodes: maxNodes - 10_000}
-	err = d.message((&bootstrapv3.Bootstrap{}).ProtoReflect(), n, "")
+	err = d.message((&bootstrapv3.Bootstrap{}).ProtoReflect(), n)
 	if err == nil || !strings.Contains(err.Error(), "too large") {
 		t.Fatalf("error %v", err)
 	}

@@ -13,14 +13,14 @@ import (
 )
 
 // wellKnown fills the messages that JSON's mapping writes in a way of their own.
-func (d *decoder) wellKnown(m protoreflect.Message, n *node, path string) (handled bool, err error) {
+func (d *decoder) wellKnown(m protoreflect.Message, n *node) (handled bool, err error) {
 	name := m.Descriptor().FullName()
 	if name.Parent() != "google.protobuf" {
 		return false, nil
 	}
 	switch name.Name() {
 	case "Any":
-		return true, d.any(m, n, path)
+		return true, d.any(m, n)
 	case "Struct":
 		return true, into(m, n, d.structOf)
 	case "ListValue":
@@ -36,7 +36,7 @@ func (d *decoder) wellKnown(m protoreflect.Message, n *node, path string) (handl
 		if n.kind == mapping {
 			return false, nil // {value: 5} does as well
 		}
-		v, _, err := d.scalar(m.Descriptor().Fields().ByNumber(1), n, path)
+		v, _, err := d.scalar(m.Descriptor().Fields().ByNumber(1), n)
 		if err == nil {
 			m.Set(m.Descriptor().Fields().ByNumber(1), v)
 		}
@@ -65,7 +65,7 @@ func formatted(m protoreflect.Message, n *node) error {
 }
 
 // any fills an Any from the message that @type names.
-func (d *decoder) any(m protoreflect.Message, n *node, path string) error {
+func (d *decoder) any(m protoreflect.Message, n *node) error {
 	if n.kind != mapping {
 		return unexpected(n, "a map with @type")
 	}
@@ -81,7 +81,7 @@ func (d *decoder) any(m protoreflect.Message, n *node, path string) error {
 		return located(n, err)
 	}
 	inner := mt.New()
-	if err := d.packed(inner, n, path); err != nil {
+	if err := d.packed(inner, n); err != nil {
 		return err
 	}
 	a := m.Interface().(*anypb.Any)
@@ -91,13 +91,15 @@ func (d *decoder) any(m protoreflect.Message, n *node, path string) error {
 }
 
 // packed fills the message within an Any: messages with a mapping of their own stand under "value".
-func (d *decoder) packed(m protoreflect.Message, n *node, path string) error {
+func (d *decoder) packed(m protoreflect.Message, n *node) error {
 	name := m.Descriptor().FullName()
 	if name.Parent() != "google.protobuf" || name.Name() == "Empty" {
-		return d.fields(m, n, path, "@type")
+		return d.fields(m, n, "@type")
 	}
 	if v := n.get("value"); v != nil {
-		return at("value", d.message(m, v, join(path, "value")))
+		d.trail.field("value")
+		defer d.trail.back()
+		return at("value", d.message(m, v))
 	}
 	return nil
 }
