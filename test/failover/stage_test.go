@@ -68,7 +68,8 @@ func play(t *testing.T, bin string, f func(*testing.T, *stage)) {
 	s := &stage{ours: bin == ""}
 	var endpoints []string
 	for i := range 3 {
-		h := &host{at: harness.Free(t, fmt.Sprintf("127.0.0.%d", i+1))}
+		at, _ := harness.Free(t, fmt.Sprintf("127.0.0.%d", i+1))
+		h := &host{at: at}
 		h.start(t)
 		defer func() { h.kill() }()
 		s.hosts = append(s.hosts, h)

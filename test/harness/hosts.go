@@ -5,12 +5,15 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Any is the address of a free port of the loopback interface.
@@ -50,12 +53,28 @@ func Listen(tb testing.TB, address string) net.Listener {
 	return l
 }
 
-// Free is a port that nobody listens on, for now, of an address without a port.
-func Free(tb testing.TB, host string) (address string) {
+// Free is an address of an IPv4 host whose port is the test's own until it releases it: nobody else gets it, and it refuses
+// connections until the test listens there, and after.
+func Free(tb testing.TB, host string) (address string, release func()) {
 	tb.Helper()
-	l := Listen(tb, net.JoinHostPort(host, "0"))
-	_ = l.Close()
-	return l.Addr().String()
+	ip := netip.MustParseAddr(host)
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	release = sync.OnceFunc(func() { _ = unix.Close(fd) })
+	tb.Cleanup(release)
+	if err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err == nil { // with it a listener may join
+		err = unix.Bind(fd, &unix.SockaddrInet4{Addr: ip.As4()})
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	at, err := unix.Getsockname(fd)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return netip.AddrPortFrom(ip, uint16(at.(*unix.SockaddrInet4).Port)).String(), release //nolint:gosec // it is a port
 }
 
 // Port is that of an address.

@@ -6,6 +6,7 @@
 //
 //	upstream NAME        scripted answers, parted by `---`; the last one repeats; none: 200 and its name (see script_test.go)
 //	upstream NAME tcp    the same without HTTP; none: it echoes
+//	    everywhere       at every address of the host, with one port
 //	names NAME           a DNS server with records, lines of a name and addresses, `fails` or `silent`; again: other records
 //	bootstrap            starts the proxy; {{NAME}} is the port of an upstream or a DNS server (in requests, too), {{dir}} a folder for files
 //	proxy                the same, of a bootstrap from its parts (see parts_test.go)
@@ -109,6 +110,7 @@ func (s *scenario) close() {
 	}
 	for _, u := range s.upstreams {
 		u.close()
+		u.release()
 	}
 	for _, n := range s.names {
 		n.close()
@@ -203,7 +205,11 @@ func (s *scenario) upstream(d *datadriven.TestData, name string) (string, error)
 	}
 	switch d.Cmd {
 	case "upstream":
-		s.upstreams[name] = newUpstream(s.t, name, d.Input, d.HasArg("tcp"))
+		host := "127.0.0.1"
+		if d.HasArg("everywhere") {
+			host = "0.0.0.0"
+		}
+		s.upstreams[name] = newUpstream(s.t, name, d.Input, host, d.HasArg("tcp"))
 	case "release":
 		select {
 		case u.gate <- struct{}{}:

@@ -26,6 +26,7 @@ type upstream struct {
 	gate    chan struct{} // lets a script go on
 	ended   chan struct{} // closed
 	once    sync.Once
+	release func() // its port, which is nobody else's as long as the scenario runs
 
 	mu    sync.Mutex
 	n     int
@@ -33,10 +34,11 @@ type upstream struct {
 	bytes []byte // what scripts read
 }
 
-func newUpstream(t *testing.T, name, script string, tcp bool) *upstream {
-	l := harness.Listen(t, harness.Any)
+func newUpstream(t *testing.T, name, script, host string, tcp bool) *upstream {
+	at, release := harness.Free(t, host)
+	l := harness.Listen(t, at)
 	u := &upstream{
-		name: name, port: harness.Port(l.Addr().String()), tcp: tcp, gate: make(chan struct{}), ended: make(chan struct{}),
+		name: name, port: harness.Port(at), tcp: tcp, gate: make(chan struct{}), ended: make(chan struct{}), release: release,
 	}
 	if script == "" && tcp {
 		script = "script\necho"
