@@ -47,21 +47,29 @@ func (d *decoder) wellKnown(m protoreflect.Message, n *node) (handled bool, err 
 
 // formatted reads a duration ("1.5s"), a time or a field mask.
 func formatted(m protoreflect.Message, n *node) error {
-	what := map[protoreflect.Name]string{
-		"Duration": `a duration such as "5s" or "0.25s"`, "Timestamp": "a time such as \"2006-01-02T15:04:05Z\"",
-		"FieldMask": "a list of fields",
-	}[m.Descriptor().Name()]
 	if n.kind != text || strings.HasPrefix(n.text, ".") || strings.HasSuffix(n.text, ".s") {
-		return unexpected(n, what)
+		return unexpected(n, form(m))
 	}
 	quoted, err := json.Marshal(n.text)
 	if err == nil {
 		err = protojson.Unmarshal(quoted, m.Interface())
 	}
 	if err != nil {
-		return unexpected(n, what)
+		return unexpected(n, form(m))
 	}
 	return nil
+}
+
+// form says how a message that is written as a string looks.
+func form(m protoreflect.Message) string {
+	switch m.Descriptor().Name() {
+	case "Duration":
+		return `a duration such as "5s" or "0.25s"`
+	case "Timestamp":
+		return `a time such as "2006-01-02T15:04:05Z"`
+	default:
+		return "a list of fields"
+	}
 }
 
 // any fills an Any from the message that @type names.

@@ -1,6 +1,7 @@
 package protofile
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -19,7 +20,7 @@ const maxDepth = 100
 // last counts; merge keys are ordinary keys; an entry whose key is tagged !ignore does not count.
 func parseYAML(raw []byte) (*node, error) {
 	var doc yaml.Node
-	err := yaml.NewDecoder(strings.NewReader(string(raw))).Decode(&doc)
+	err := yaml.NewDecoder(bytes.NewReader(raw)).Decode(&doc)
 	if errors.Is(err, io.EOF) {
 		return nil, errors.New("the YAML document is empty")
 	}
@@ -82,8 +83,13 @@ func (c *yamlConverter) sequence(y *yaml.Node, depth int) (*node, error) {
 }
 
 func (c *yamlConverter) mapping(y *yaml.Node, depth int) (*node, error) {
-	n := &node{kind: mapping, line: y.Line}
-	at := make(map[string]int, len(y.Content)/2)
+	size := len(y.Content) / 2
+	n := &node{kind: mapping, line: y.Line, keys: make([]string, 0, size), items: make([]*node, 0, size)}
+	const many = 16
+	var at map[string]int // where the keys of a big mapping are; a small one is searched
+	if size > many {
+		at = make(map[string]int, size)
+	}
 	for i := 0; i+1 < len(y.Content); i += 2 {
 		k := y.Content[i]
 		for k.Kind == yaml.AliasNode {
@@ -99,12 +105,7 @@ func (c *yamlConverter) mapping(y *yaml.Node, depth int) (*node, error) {
 		if err != nil {
 			return nil, err
 		}
-		if old, twice := at[k.Value]; twice {
-			n.items[old] = v
-			continue
-		}
-		at[k.Value] = len(n.keys)
-		n.keys, n.items = append(n.keys, k.Value), append(n.items, v)
+		n.put(k.Value, v, at)
 	}
 	return n, nil
 }
@@ -152,7 +153,7 @@ func yamlBool(s string) (value, ok bool) {
 func yamlInt(s string) (int64, bool) {
 	s = strings.TrimSpace(s)
 	digits := strings.TrimLeft(s, "+-")
-	if len(s)-len(digits) > 1 || digits == "" {
+	if len(s)-len(digits) > 1 || digits == "" || digits[0] < '0' || digits[0] > '9' {
 		return 0, false
 	}
 	base := 10
