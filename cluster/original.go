@@ -159,8 +159,9 @@ func (c *Cluster) newOriginal(to netip.AddrPort) *original {
 	a := stream.Address{AddrPort: to}
 	point := discovery.Endpoint{Address: a, Hostname: c.Name + a.String(), Weight: 1}
 	m := &member{cluster: c, Peer: pool.NewPeer(pool.Target{Address: a, Hostname: point.Hostname, Socket: c.sockets.usual}, &c.pools, len(c.m.env.Workers))}
-	c.judgeOriginal(m, &point)
+	judge := c.judgeOriginal(m, &point)
 	e := &original{host: newHost(&point, &discovery.Group{}, m)}
+	judge() // from here on the member is the control loop's
 	next := make(map[netip.AddrPort]*original, len(old)+1)
 	maps.Copy(next, old)
 	next[to] = e
@@ -171,9 +172,10 @@ func (c *Cluster) newOriginal(to netip.AddrPort) *original {
 }
 
 // judgeOriginal lets a host be checked and judged, which is shown and counted; it is used all the same, since the client has chosen it.
-func (c *Cluster) judgeOriginal(m *member, e *discovery.Endpoint) {
+// The function it returns begins with it.
+func (c *Cluster) judgeOriginal(m *member, e *discovery.Endpoint) (begin func()) {
 	if c.detector == nil && len(c.checkers) == 0 {
-		return
+		return func() {}
 	}
 	if c.detector != nil {
 		m.monitor = c.detector.NewMonitor(e.Address.String(), func() {
@@ -182,17 +184,19 @@ func (c *Cluster) judgeOriginal(m *member, e *discovery.Endpoint) {
 			c.touch()
 		})
 	}
-	c.m.post(func() {
-		if c.closed {
-			return
-		}
-		if c.detector != nil {
-			c.detector.Add(m.monitor)
-		}
-		c.examine(m, e, &discovery.Group{})
-		m.show()
-		c.touch()
-	})
+	return func() {
+		c.m.post(func() {
+			if c.closed {
+				return
+			}
+			if c.detector != nil {
+				c.detector.Add(m.monitor)
+			}
+			c.examine(m, e, &discovery.Group{})
+			m.show()
+			c.touch()
+		})
+	}
 }
 
 func (c *Cluster) countOriginals() {
